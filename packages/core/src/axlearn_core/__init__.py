@@ -1,0 +1,1 @@
+"""The minimal core: configs, modules, hook specifications, trainer, checkpoints and the axl command."""

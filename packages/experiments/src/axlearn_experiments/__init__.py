@@ -1,0 +1,1 @@
+"""Named experiments that compose the other packages."""

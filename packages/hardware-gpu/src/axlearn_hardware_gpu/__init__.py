@@ -1,0 +1,1 @@
+"""NVIDIA GPU chips, topologies, flags and mesh rules."""

@@ -1,0 +1,1 @@
+"""TPU chips, topologies, flags and mesh rules."""

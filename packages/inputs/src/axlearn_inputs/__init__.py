@@ -1,0 +1,1 @@
+"""Tasks, tokenizers, packing, prepared data and exactly resumable iterators."""

@@ -1,0 +1,1 @@
+"""Layers and the language models built from them."""
