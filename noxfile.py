@@ -40,9 +40,9 @@ def siblings(package: str) -> list[str]:
     return found[1:]
 
 
-def everything(session: nox.Session) -> None:
+def everything(session: nox.Session, *tools: str) -> None:
     """Install all packages with what their tests need."""
-    session.install(*editable(*(f"{package}[test]" for package in PACKAGES)))
+    session.install(*editable(*(f"{package}[test]" for package in PACKAGES)), *tools)
 
 
 @nox.session
@@ -58,8 +58,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types in all packages."""
-    everything(session)
-    session.install("mypy")
+    everything(session, "mypy")
     session.run("mypy", *session.posargs)
 
 

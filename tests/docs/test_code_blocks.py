@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    + [*ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/*/README.md")]
-)
+FOLDERS = (".", "docs/**", "examples/**", "benchmarks/**", "packages/*")
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md"))
 FENCE = re.compile(
     r"(?P<excuse>^<!-- not run: .+ -->\n\n?)?"
     r"^```(?P<language>\w+)\n(?P<text>.*?)^```$",
