@@ -1,1 +1,1 @@
-"""The minimal core: configs, modules, hook specifications, trainer, checkpoints and the axl command."""
+"""The core of axlearn: `import axlearn_core` loads neither jax nor any plugin."""

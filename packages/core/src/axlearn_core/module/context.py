@@ -1,0 +1,184 @@
+"""The invocation context: what one call of one module may read and write.
+
+Modules hold no arrays. Parameters and random keys come in with the context, side outputs leave with
+it, so every computation is a pure function of its arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import jax
+
+if TYPE_CHECKING:
+    from axlearn_core.module.module import Module
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class OutputCollection:
+    """Side outputs of a call, nested by child name.
+
+    Attributes:
+        summaries: scalars or arrays for the metrics writers.
+        state_updates: new values of non-trainable parameters.
+        module_outputs: anything that a caller asked to look at.
+    """
+
+    summaries: Tree = dataclasses.field(default_factory=dict)
+    state_updates: Tree = dataclasses.field(default_factory=dict)
+    module_outputs: Tree = dataclasses.field(default_factory=dict)
+
+    def merge(self, other: OutputCollection, path: str, under: str | None = None) -> None:
+        """Adds what `other` holds, below the child name `under` if one is given.
+
+        Raises:
+            ValueError: if a name is taken already.
+        """
+        for field in dataclasses.fields(self):
+            branch = getattr(other, field.name)
+            if branch:
+                added = branch if under is None else {under: branch}
+                _merge_tree(getattr(self, field.name), added, f"{field.name} of {path}")
+
+
+def _merge_tree(target: Tree, source: Mapping[str, Any], where: str) -> None:
+    for name, value in source.items():
+        if name not in target:
+            target[name] = dict(value) if isinstance(value, dict) else value
+        elif isinstance(target[name], dict) and isinstance(value, dict):
+            _merge_tree(target[name], value, f"{where}.{name}")
+        else:
+            raise ValueError(
+                f"{name!r} is already in the {where}. One call may add a name once; if the module "
+                "is called several times, give each call a child of its own, or aggregate first"
+            )
+
+
+@dataclasses.dataclass
+class InvocationContext:
+    """One call of one module.
+
+    Attributes:
+        module: the module that is being called.
+        state: its parameters, nested by child name.
+        is_training: whether layers such as dropout are active.
+        key: derives the random key of this call, or None if the call has no randomness. It is a
+            function, computed where it is used, so that no key of an outer trace is kept.
+        outputs: the side outputs so far.
+    """
+
+    module: Module
+    state: Tree
+    is_training: bool
+    key: Callable[[], jax.Array] | None
+    outputs: OutputCollection = dataclasses.field(default_factory=OutputCollection)
+    calls: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def random_key(self) -> jax.Array:
+        if self.key is None:
+            raise ValueError(f"{self.module.path} needs a random key; pass prng_key to functional()")
+        return self.key()
+
+    @contextlib.contextmanager
+    def enter(self, module: Module) -> Iterator[None]:
+        """Runs the block in the context of a descendant and merges its side outputs afterwards."""
+        if module.parent is None or module.parent is module:
+            raise ValueError(
+                f"{module.path} was called from {self.module.path}, which is not its ancestor. "
+                "A parent calls its own children; use functional() for an unrelated module"
+            )
+        if module.parent is not self.module:
+            with self.enter(module.parent):
+                with current_context().enter(module):
+                    yield
+            return
+        child = self._child(module)
+        with activate(child):
+            yield
+        self.outputs.merge(child.outputs, self.module.path, under=module.name)
+
+    def _child(self, module: Module) -> InvocationContext:
+        count = self.calls.get(module.name, 0)
+        self.calls[module.name] = count + 1
+        # The second call of the same child draws other numbers than the first.
+        label = module.name if count == 0 else f"{module.name}#{count}"
+        parent_key = self.key
+        key = None if parent_key is None else lambda: fold_in_name(parent_key(), label)
+        return InvocationContext(module, self.state.get(module.name, {}), self.is_training, key)
+
+    def fork(self, **changes: Any) -> InvocationContext:
+        """Returns a context for the same call with side outputs of its own."""
+        return dataclasses.replace(self, outputs=OutputCollection(), calls={}, **changes)
+
+
+_current: contextvars.ContextVar[InvocationContext | None] = contextvars.ContextVar(
+    "invocation", default=None
+)
+
+
+def active_context() -> InvocationContext | None:
+    """Returns the context of the innermost call, or None outside any."""
+    return _current.get()
+
+
+def current_context() -> InvocationContext:
+    """Returns the context of the innermost call.
+
+    Raises:
+        RuntimeError: outside of any call.
+    """
+    context = _current.get()
+    if context is None:
+        raise RuntimeError(
+            "no module is being called. Parameters, random keys and side outputs exist only during "
+            "a call: run functional(module, state=..., prng_key=..., inputs=...)"
+        )
+    return context
+
+
+@contextlib.contextmanager
+def activate(context: InvocationContext) -> Iterator[InvocationContext]:
+    """Makes `context` the current one within the block, for this thread only."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+def fold_in_name(key: jax.Array, name: str) -> jax.Array:
+    """Derives the key of a name, so that siblings do not depend on each other's order."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def capture(function: Callable[P, T]) -> Callable[P, tuple[T, OutputCollection]]:
+    """Makes a function that calls modules safe for a raw JAX transformation.
+
+    The result returns `(function(...), side outputs)` and touches nothing outside itself. Give the
+    side outputs that come out of the transformation to `emit`::
+
+        result, side = jax.checkpoint(capture(self.ff.forward))(x)
+        emit(side)
+    """
+
+    def pure(*args: P.args, **kwargs: P.kwargs) -> tuple[T, OutputCollection]:
+        with activate(current_context().fork()) as context:
+            return function(*args, **kwargs), context.outputs
+
+    return pure
+
+
+def emit(outputs: OutputCollection) -> None:
+    """Adds captured side outputs to the current call."""
+    context = current_context()
+    context.outputs.merge(outputs, context.module.path)
