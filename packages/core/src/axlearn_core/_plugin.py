@@ -1,0 +1,1 @@
+"""What core itself provides, announced like any other plugin."""

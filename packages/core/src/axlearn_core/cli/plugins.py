@@ -1,0 +1,125 @@
+"""`axl plugins`, `axl components` and `axl hooks`: what is installed, and what it can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from axlearn_core.cli.text import table
+from axlearn_core.plugins.manager import DISABLE_VARIABLE, Plugin, discover, hook_specifications
+from axlearn_core.plugins.records import RECORD_OF_HOOK, RECORD_TYPES
+from axlearn_core.plugins.registered import Registered, plural
+from axlearn_core.plugins.registry import Registry, get_registry
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@_as_json
+def plugins(as_json: bool) -> None:
+    """List the installed plugins, what is wrong with them, and what to do about it."""
+    found = Registry(discover()).plugins  # get_registry() would log the problems once more
+    if as_json:
+        _print_json([_describe_plugin(plugin) for plugin in found])
+        return
+    rows = [(p.distribution, p.version, p.status, str(len(p.components))) for p in found]
+    click.echo(table(("plugin", "version", "status", "components"), rows))
+    for plugin in found:
+        what, fix = _why(plugin)
+        if what:
+            click.echo(f"\n{plugin.distribution}: {what}\n  fix: {fix}")
+
+
+def _why(plugin: Plugin) -> tuple[str | None, str | None]:
+    if plugin.status == "disabled":
+        return f"named in {DISABLE_VARIABLE}", "remove it there to use it"
+    return (plugin.problem.what, plugin.problem.fix) if plugin.problem else (None, None)
+
+
+def _describe_plugin(plugin: Plugin) -> dict[str, Any]:
+    what, fix = _why(plugin)
+    return {
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "entry_point": plugin.entry_point,
+        "status": plugin.status,
+        "why": what,
+        "fix": fix,
+        "components": len(plugin.components),
+    }
+
+
+@click.command()
+@click.argument("kind", required=False)
+@_as_json
+def components(kind: str | None, as_json: bool) -> None:
+    """List what plugins provide, all of it or one KIND, such as `layer` or `layers`."""
+    registry = get_registry()
+    singular = {plural(record): record.kind for record in RECORD_TYPES}
+    found = sorted(
+        registry.records(kind and singular.get(kind, kind)), key=lambda c: (c.kind, c.name)
+    )
+    if as_json:
+        _print_json([_describe_component(registry, component) for component in found])
+        return
+    rows = [_component_row(registry, component) for component in found]
+    click.echo(table(("kind", "name", "plugin", "summary"), rows))
+
+
+def _component_row(registry: Registry, component: Registered) -> Sequence[str]:
+    # The bare name of a conflict means nobody, so it is shown as one has to write it.
+    name = component.qualified_name if registry.conflicts(component) else component.name
+    return component.kind, name, component.distribution, component.record.summary
+
+
+def _describe_component(registry: Registry, component: Registered) -> dict[str, Any]:
+    return {
+        "kind": component.kind,
+        **dataclasses.asdict(component.record),
+        "qualified_name": registry.unique_name(component),
+        "distribution": component.distribution,
+        "version": component.version,
+        "conflicts_with": [other.qualified_name for other in registry.conflicts(component)],
+    }
+
+
+@click.command()
+@_as_json
+def hooks(as_json: bool) -> None:
+    """List the hooks a plugin can implement, and the plugins that do."""
+    caller = get_registry().hook
+    found: list[dict[str, Any]] = [
+        {
+            "hook": name,
+            "role": _role(name),
+            "signature": f"{name}{inspect.signature(specification)}".replace("'", ""),
+            "summary": inspect.getdoc(specification),
+            "plugins": sorted(caller.implementers(name)),
+        }
+        for name, specification in hook_specifications().items()
+    ]
+    if as_json:
+        _print_json(found)
+        return
+    for role in ("provide", "observe", "change"):
+        rows = [
+            (hook["signature"], ", ".join(hook["plugins"]) or "-", hook["summary"])
+            for hook in found
+            if hook["role"] == role
+        ]
+        click.echo(table((f"hooks that {role}", "implemented by", ""), rows) + "\n")
+
+
+def _role(hook: str) -> str:
+    if hook in RECORD_OF_HOOK:
+        return "provide"
+    return "change" if hook == "axlearn_configure_trainer" else "observe"
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))

@@ -1,0 +1,48 @@
+"""Pretends that a distribution is installed: writes its package and its metadata into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from axlearn_core.plugins.manager import ENTRY_POINT_GROUP
+
+
+def write_distribution(
+    path: Path,
+    name: str,
+    version: str = "1.0",
+    plugin: str = "",
+    *,
+    requires: Sequence[str] = (),
+    entry_point: str | None = None,
+    modules: Mapping[str, str] | None = None,
+) -> str:
+    """Writes a distribution with a plugin that is found once `path` is on `sys.path`.
+
+    Args:
+        path: a folder, made when missing; it can hold several distributions.
+        name: the distribution's name; its package has underscores for dashes.
+        plugin: source of the package's `_plugin.py`.
+        requires: requirements it declares, such as "axlearn-core>=0.1,<0.2".
+        entry_point: the entry point's name, by default the distribution's.
+        modules: sources of further modules, by their names within the package.
+
+    Returns:
+        The package's import name.
+    """
+    package = name.replace("-", "_")
+    sources = {"__init__": "", "_plugin": plugin, **(modules or {})}
+    (path / package).mkdir(parents=True)
+    for module, source in sources.items():
+        (path / package / f"{module}.py").write_text(source, encoding="utf-8")
+
+    info = path / f"{package}-{version}.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    (info / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\n{entry_point or name} = {package}._plugin\n", encoding="utf-8"
+    )
+    return package
