@@ -1,0 +1,39 @@
+"""Op specifications and their implementations: layers call the op, hardware packages provide."""
+
+from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec, attention
+from axlearn_core.kernels.masks import (
+    BlockKind,
+    Mask,
+    causal,
+    full,
+    prefix,
+    same_segment,
+    window,
+)
+from axlearn_core.kernels.selection import (
+    Choice,
+    Kernel,
+    KernelError,
+    choose,
+    recording_choices,
+    select,
+)
+
+__all__ = [
+    "AttentionInputs",
+    "AttentionSpec",
+    "BlockKind",
+    "Choice",
+    "Kernel",
+    "KernelError",
+    "Mask",
+    "attention",
+    "causal",
+    "choose",
+    "full",
+    "prefix",
+    "recording_choices",
+    "same_segment",
+    "select",
+    "window",
+]

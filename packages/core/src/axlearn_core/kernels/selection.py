@@ -1,0 +1,142 @@
+"""Chooses the implementation of an op while tracing, and remembers why.
+
+A kernel is a class, announced by a `KernelRecord` that names its op, with three members: see
+`Kernel`. The one with the highest priority that supports the case is used. A record's name starts
+with its op, as in `attention.blocked`; to force a kernel one may leave that out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from axlearn_core.config import near_names
+from axlearn_core.errors import UserError
+from axlearn_core.plugins import PluginError, Registered, Registry, get_registry
+
+
+class Kernel(Protocol):
+    """One implementation of an op; built without arguments, and shared."""
+
+    priority: int  # the highest is asked first: reference 0, plain JAX 10, hardware's own 100
+
+    def supports(self, spec: Any) -> str | None:
+        """Returns None if the kernel can do this case, or the reason why it cannot."""
+
+    def __call__(self, spec: Any, inputs: Any) -> Any:
+        """Computes the op; `spec` is what `supports` accepted, `inputs` a tuple of arrays."""
+
+
+class KernelError(UserError):
+    """No kernel, or not the forced one, can do what a layer asks for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which kernel computes an op, and why none of those that were asked before it does."""
+
+    op: str
+    spec: Hashable
+    name: str  # qualified, such as "axlearn-core/attention.blocked"
+    reasons: tuple[tuple[str, str], ...]  # (qualified name, reason) of the kernels that refused
+    forced: bool
+
+    def __str__(self) -> str:
+        how = "forced" if self.forced else "chosen"
+        lines = [f"{self.spec}: {self.name} ({how})"]
+        return "\n".join(lines + [f"  not {name}: {reason}" for name, reason in self.reasons])
+
+
+_recordings: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
+    "kernel_choices", default=()
+)
+
+
+@contextlib.contextmanager
+def recording_choices() -> Iterator[list[Choice]]:
+    """Collects the distinct choices made while tracing inside the block, in their order."""
+    choices: list[Choice] = []
+    token = _recordings.set((*_recordings.get(), choices))
+    try:
+        yield choices
+    finally:
+        _recordings.reset(token)
+
+
+def choose(op: str, spec: Hashable, implementation: str | None = None) -> Choice:
+    """Returns which kernel computes `op` for `spec`; see `select`."""
+    return _choose(get_registry(), op, spec, implementation)[0]
+
+
+def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel:
+    """Returns the kernel that computes `op` for `spec`, and records the choice.
+
+    Args:
+        op: The name of the op specification, such as "attention".
+        spec: What is known while tracing; its `str` is what errors and listings show.
+        implementation: The name of the kernel to use, None to take the best that supports `spec`.
+
+    Raises:
+        KernelError: if there is none, or the forced one is unknown or does not support `spec`.
+    """
+    choice, kernel = _choose(get_registry(), op, spec, implementation)
+    for recording in _recordings.get():
+        if choice not in recording:
+            recording.append(choice)
+    return kernel
+
+
+@functools.lru_cache(maxsize=1024)
+def _choose(
+    registry: Registry, op: str, spec: Hashable, implementation: str | None
+) -> tuple[Choice, Kernel]:
+    candidates = [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
+    if implementation is not None:
+        candidates = [_named(op, implementation, candidates)]
+    kernels: list[tuple[Registered, Kernel]] = []
+    refusals: list[tuple[str, str]] = []
+    for candidate in candidates:
+        try:
+            kernels.append((candidate, candidate.load()()))
+        except PluginError as error:  # one broken package must not stop the others' kernels
+            refusals.append((candidate.qualified_name, str(error)))
+    kernels.sort(key=lambda pair: -pair[1].priority)
+    for candidate, kernel in kernels:
+        reason = kernel.supports(spec)
+        if reason is None:
+            forced = implementation is not None
+            name = candidate.qualified_name
+            return Choice(op, spec, name, tuple(refusals), forced), kernel
+        refusals.append((candidate.qualified_name, reason))
+    raise KernelError(_refusal(op, spec, implementation, refusals))
+
+
+def _named(op: str, name: str, candidates: list[Registered]) -> Registered:
+    *qualifiers, bare = name.split("/")
+    matches = [
+        candidate
+        for candidate in candidates
+        if candidate.name in (bare, f"{op}.{bare}") and all(map(candidate.answers_to, qualifiers))
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        forms = " or ".join(match.qualified_name for match in matches)
+        raise KernelError(f"{op} kernel {name!r} is provided more than once; write {forms}")
+    names = sorted(candidate.name.removeprefix(f"{op}.") for candidate in candidates)
+    listing = f"Installed: {', '.join(names)}." if names else "None is installed."
+    raise KernelError(f"there is no {op} kernel {name!r}.{near_names(name, names)} {listing}")
+
+
+def _refusal(
+    op: str, spec: Hashable, implementation: str | None, refusals: list[tuple[str, str]]
+) -> str:
+    listing = "".join(f"\n  {name}: {reason}" for name, reason in refusals)
+    if implementation is not None:
+        advice = "leave implementation unset (None) to take the best that supports it"
+        return f"the forced kernel does not support {spec}:{listing}\n{advice}"
+    return f"no installed {op} kernel supports {spec}:{listing or ' none is installed'}"

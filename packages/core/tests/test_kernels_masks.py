@@ -1,0 +1,128 @@
+"""The mask algebra: what it allows, what it knows of blocks, how it prints."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from axlearn_core.kernels import BlockKind, causal, full, prefix, same_segment, window
+
+_LEAVES = st.one_of(
+    st.just(full()),
+    st.just(causal()),
+    st.builds(window, st.integers(1, 12)),
+    st.builds(prefix, st.integers(1, 12)),
+    st.just(same_segment()),
+)
+MASKS = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda a, b: a & b, inner, inner),
+        st.builds(lambda a, b: a | b, inner, inner),
+        st.builds(lambda a: ~a, inner),
+    ),
+    max_leaves=6,
+)
+RANGES = st.builds(
+    lambda start, size: range(start, start + size), st.integers(0, 20), st.integers(1, 9)
+)
+
+
+def _evaluate(mask, queries, keys, segments):
+    allowed = mask.evaluate(
+        np.array(queries), np.array(keys), segments[None, list(queries)], segments[None, list(keys)]
+    )
+    return np.broadcast_to(allowed, (1, len(queries), len(keys)))[0]
+
+
+def _python(text, query, key, same):
+    """Evaluates the printed algebra for one pair: an independent reading of it."""
+    names = {
+        "full": True,
+        "causal": key <= query,
+        "window": lambda size: -size < query - key < size,
+        "prefix": lambda length: key < length,
+        "same_segment": same,
+        "invert": lambda value: not value,
+    }
+    words = text.replace("~", " not ").replace("&", " and ").replace("|", " or ")
+    return bool(eval(words, names))
+
+
+@given(MASKS, RANGES, RANGES, st.lists(st.integers(1, 3), min_size=30, max_size=30))
+def test_a_mask_allows_what_it_prints(mask, queries, keys, segments):
+    segments = np.array(segments)
+    allowed = _evaluate(mask, queries, keys, segments)
+    expected = [
+        [_python(str(mask), q, k, segments[q] == segments[k]) for k in keys] for q in queries
+    ]
+    np.testing.assert_array_equal(allowed, expected)
+
+
+@given(MASKS, RANGES, RANGES, st.lists(st.integers(1, 3), min_size=30, max_size=30))
+def test_a_block_said_to_be_empty_or_full_is(mask, queries, keys, segments):
+    allowed = _evaluate(mask, queries, keys, np.array(segments))
+    kind = mask.block(queries, keys)
+    assert not (kind is BlockKind.EMPTY and allowed.any())
+    assert not (kind is BlockKind.FULL and not allowed.all())
+
+
+@given(st.sampled_from([causal(), window(5), prefix(7), full()]), RANGES, RANGES)
+def test_blocks_of_simple_masks_are_known_exactly(mask, queries, keys):
+    allowed = _evaluate(mask, queries, keys, np.ones(30, int))
+    exact = (
+        BlockKind.FULL if allowed.all() else BlockKind.PARTIAL if allowed.any() else BlockKind.EMPTY
+    )
+    assert mask.block(queries, keys) is exact
+
+
+@given(MASKS, st.lists(st.integers(1, 3), min_size=30, max_size=30))
+def test_a_mask_that_includes_self_leaves_no_row_empty(mask, segments):
+    allowed = _evaluate(mask, range(30), range(30), np.array(segments))
+    assert not mask.includes_self or np.diagonal(allowed).all()
+
+
+@given(MASKS)
+def test_full_is_neutral_and_repetition_changes_nothing(mask):
+    assert full() & mask == mask & full() == mask & mask == mask | mask == ~~mask == mask
+    assert full() | mask == full()
+
+
+@pytest.mark.parametrize(
+    ("mask", "text"),
+    [
+        (causal() & window(4096) & same_segment(), "causal & window(4096) & same_segment"),
+        (causal() & (window(4096) & same_segment()), "causal & window(4096) & same_segment"),
+        ((causal() | prefix(3)) & same_segment(), "(causal | prefix(3)) & same_segment"),
+        (~(causal() & window(2)) | ~causal(), "~(causal & window(2)) | ~causal"),
+    ],
+)
+def test_a_mask_prints_as_its_algebra(mask, text):
+    assert str(mask) == repr(mask) == text
+
+
+def test_causal_window_counts_the_own_position():
+    mask = causal() & window(2)
+    allowed = mask.evaluate(np.arange(4), np.arange(4))
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(allowed, np.array(expected, bool))
+
+
+def test_positions_may_differ_between_rows_of_a_batch():
+    allowed = causal().evaluate(np.array([[0], [2]]), np.arange(3))
+    np.testing.assert_array_equal(allowed, [[[True, False, False]], [[True, True, True]]])
+
+
+def test_equal_masks_are_equal_and_hash_alike():
+    assert hash(causal() & window(2)) == hash(causal() & window(2))
+    assert causal() & window(2) != causal() & window(3)
+
+
+def test_segments_left_out_are_named_in_the_error():
+    with pytest.raises(ValueError, match=r"mask 'causal & same_segment' compares segments"):
+        (causal() & same_segment()).evaluate(np.arange(2), np.arange(2))
+
+
+def test_a_window_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"window size \(=0\) must be at least 1"):
+        window(0)
