@@ -13,14 +13,14 @@ from axlearn_core.config.errors import (
 )
 from axlearn_core.config.factory import (
     CallableConfig,
-    Configurable,
     ConfigModifier,
     ConfigOr,
+    Configurable,
     config_for,
     maybe_instantiate,
 )
 from axlearn_core.config.origin import setting_as
-from axlearn_core.config.overrides import apply_overrides, paths
+from axlearn_core.config.overrides import apply_overrides, paths, where
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.serialize import from_json, to_json
@@ -60,4 +60,5 @@ __all__ = [
     "to_json",
     "to_text",
     "visit",
+    "where",
 ]

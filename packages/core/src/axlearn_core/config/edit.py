@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 from axlearn_core.config.errors import ConfigError, FieldTypeError
-from axlearn_core.config.factory import Configurable, members, nodes
+from axlearn_core.config.factory import Configurable
 from axlearn_core.config.origin import DEFAULT
-from axlearn_core.config.record import ConfigBase
+from axlearn_core.config.record import ConfigBase, copy_value
 from axlearn_core.config.required import REQUIRED
+from axlearn_core.config.tree import Keys, assign, dotted, label_paths, members, nodes, walk
+from axlearn_core.config.typecheck import describe
 
 C = TypeVar("C", bound=ConfigBase)
 Kind = type[Configurable] | type[ConfigBase] | Callable[..., Any]
@@ -25,13 +27,13 @@ class Replacement(NamedTuple):
 
 def visit(cfg: ConfigBase, function: Callable[[str, ConfigBase], None]) -> None:
     """Calls `function(path, node)` for every node, parents first; the root's path is ""."""
-    for path, node in list(nodes(cfg)):
-        function(path, node)
+    for keys, node in list(nodes(cfg)):
+        function(dotted(keys), node)
 
 
 def find(cfg: ConfigBase, kind: Kind) -> list[tuple[str, ConfigBase]]:
     """Returns (path, live node) of every node that builds a `kind`, subclasses included."""
-    return [(path, node) for path, node in nodes(cfg) if _is_kind(node, kind)]
+    return [(dotted(keys), node) for keys, node in nodes(cfg) if _is_kind(node, kind)]
 
 
 def missing(cfg: ConfigBase) -> list[str]:
@@ -39,12 +41,7 @@ def missing(cfg: ConfigBase) -> list[str]:
 
     Some of them (dimensions, mostly) are filled in by the parent when the tree is built.
     """
-    return [
-        f"{path}.{name}" if path else name
-        for path, node in nodes(cfg)
-        for name, value in node.items()
-        if value is REQUIRED
-    ]
+    return [dotted(keys) for keys, value in walk(cfg) if value is REQUIRED]
 
 
 def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
@@ -61,8 +58,12 @@ def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
             f"the root itself is a {_name(kind)}, and a config cannot replace itself; "
             "use merged(old, new) and assign the result"
         )
+    label_paths(cfg)
     report: list[Replacement] = []
-    _replace_below(cfg, kind, new, "", report)
+    for keys, old in list(_outermost(cfg, kind)):
+        swapped, dropped = merged(old, new)
+        assign(cfg, keys, swapped)
+        report.append(Replacement(dotted(keys), dropped))
     if not report:
         present = sorted({_name(type(node)).removesuffix(".Config") for _, node in nodes(cfg)})
         raise ConfigError(
@@ -73,21 +74,50 @@ def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
 
 def merged(old: ConfigBase, new: C) -> tuple[C, tuple[str, ...]]:
     """Returns a copy of `new` with the fields of `old` carried over, and what was dropped."""
-    result = new.clone()
-    dropped = []
+    result, fresh = new.clone(), type(new)()
+    dropped: list[str] = []
     for name, value in old.items():
-        if value is REQUIRED or (name in new._fields and new.origin(name) != DEFAULT):
+        if value is REQUIRED:
             continue
-        if not result._accepts(name):
+        if name not in new._fields:
             dropped.append(name)
+        elif new.origin(name) != DEFAULT:
             continue
-        try:
-            setattr(result, name, value)
-        except FieldTypeError:
-            dropped.append(name)
-        else:
-            result._origins[name] = old.origin(name)
+        elif not _edited(ours := getattr(new, name), getattr(fresh, name)):
+            if not _carry(old, name, result):
+                dropped.append(name)
+        elif isinstance(ours, ConfigBase) and isinstance(value, ConfigBase):
+            inner, lost = merged(value, ours)
+            setattr(result, name, inner)
+            dropped.extend(f"{name}.{field}" for field in lost)
     return result, tuple(dropped)
+
+
+def _carry(old: ConfigBase, name: str, new: ConfigBase) -> bool:
+    value = copy_value(getattr(old, name))
+    origin = old.origin(name)
+    if origin == DEFAULT:
+        if value == getattr(new, name):
+            return True
+        origin = f"default of {describe(type(old))}, carried over"
+    try:
+        new._store(name, value)
+    except FieldTypeError:
+        return False
+    new._origins[name] = origin
+    return True
+
+
+def _edited(value: Any, default: Any) -> bool:
+    """Whether anything in `value` was set since the class body gave the field its default."""
+    if isinstance(value, ConfigBase) and type(value) is type(default):
+        return value._origins != default._origins or any(
+            _edited(member, default.__dict__.get(name)) for name, member in value.items()
+        )
+    inner, inner_default = dict(members(value)), dict(members(default))
+    if inner and type(value) is type(default) and inner.keys() == inner_default.keys():
+        return any(_edited(member, inner_default[key]) for key, member in inner.items())
+    return bool(value != default)
 
 
 def _is_kind(node: ConfigBase, kind: Kind) -> bool:
@@ -102,27 +132,10 @@ def _name(kind: Kind) -> str:
     return cast(str, getattr(kind, "__qualname__", repr(kind)))
 
 
-def _replace_below(
-    value: Any, kind: Kind, new: ConfigBase, path: str, report: list[Replacement]
-) -> None:
-    for key, item in list(members(value)):
-        where = f"{path}.{key}" if path else str(key)
-        if not (isinstance(item, ConfigBase) and _is_kind(item, kind)):
-            if isinstance(item, tuple) and any(_is_kind(n, kind) for _, n in nodes(item)):
-                item = list(item)  # a tuple is swapped as a whole, below
-                _replace_below(item, kind, new, where, report)
-                put_member(value, key, tuple(item))
-            else:
-                _replace_below(item, kind, new, where, report)
-            continue
-        swapped, dropped = merged(item, new)
-        put_member(value, key, swapped)
-        report.append(Replacement(where, dropped))
-
-
-def put_member(container: Any, key: str | int, value: Any) -> None:
-    """Assigns a member of a config, list or dict."""
-    if isinstance(container, ConfigBase):
-        setattr(container, str(key), value)
-    else:
-        container[key] = value
+def _outermost(value: Any, kind: Kind, keys: Keys = ()) -> Iterator[tuple[Keys, ConfigBase]]:
+    for key, member in members(value):
+        here = (*keys, key)
+        if isinstance(member, ConfigBase) and _is_kind(member, kind):
+            yield here, member
+        else:
+            yield from _outermost(member, kind, here)

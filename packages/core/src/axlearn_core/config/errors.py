@@ -29,13 +29,23 @@ class RequiredUsedError(ConfigError):
 
 
 class MissingFieldsError(ConfigError):
-    """All the fields that must be set before a tree can be built."""
+    """All the fields that must be set before a tree can be built.
 
-    def __init__(self, paths: Sequence[str]):
-        self.paths = tuple(paths)
+    `paths` are certain; the fields at `perhaps` are unset below nodes that could not be built, and
+    those nodes might have filled them in.
+    """
+
+    def __init__(self, paths: Sequence[str], perhaps: Sequence[str] = ()):
+        self.paths, self.perhaps = tuple(paths), tuple(perhaps)
         count = "1 required field is" if len(paths) == 1 else f"{len(paths)} required fields are"
-        listing = "".join(f"\n  {path}" for path in paths)
-        super().__init__(f"{count} not set:{listing}\nSet each one, e.g. {paths[0]}=<value>.")
+        message = f"{count} not set:{_lines(paths)}\nSet each one, e.g. {paths[0]}=<value>."
+        if perhaps:
+            message += f"\nAlso unset, unless their parents fill them in:{_lines(perhaps)}"
+        super().__init__(message)
+
+
+def _lines(paths: Sequence[str]) -> str:
+    return "".join(f"\n  {path}" for path in paths)
 
 
 class BuildError(ConfigError):

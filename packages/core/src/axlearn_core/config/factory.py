@@ -6,16 +6,16 @@ import contextvars
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Union, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, Union, cast
 
 from axlearn_core.config.errors import BuildError, ConfigError, MissingFieldsError
 from axlearn_core.config.record import ConfigBase, Field
 from axlearn_core.config.required import REQUIRED
+from axlearn_core.config.tree import Keys, dotted, holds_config, label_paths, walk
 from axlearn_core.config.typecheck import describe
 
 T = TypeVar("T")
-P = ParamSpec("P")
 R = TypeVar("R")
 C_co = TypeVar("C_co", covariant=True, bound=ConfigBase)
 
@@ -27,7 +27,7 @@ class HasConfig(Protocol[C_co]):
     """A class with a nested Config; lets type checkers see which one."""
 
     @property
-    def Config(self) -> type[C_co]: ...  # noqa: N802
+    def Config(self) -> type[C_co]: ...
 
 
 class _DefaultConfig:
@@ -52,16 +52,18 @@ class Configurable:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        parent = next(base.Config for base in cls.__mro__[1:] if issubclass(base, Configurable))
+        parents = [base.Config for base in cls.__bases__ if issubclass(base, Configurable)]
         if "Config" not in vars(cls):
             names = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}.Config"}
-            cls.Config = cast(Any, type("Config", (parent,), names))  # type: ignore[misc]
-        elif not issubclass(cls.Config, parent):
-            raise ConfigError(
-                f"{cls.__qualname__}.Config must extend {parent.__qualname__}; "
-                f"write `class Config({parent.__qualname__}):`"
-            )
-        cls.Config._target = cls
+            cls.Config = cast(Any, type("Config", tuple(parents), names))  # type: ignore[misc]
+        own = cls.Config
+        for parent in parents:
+            if own is parent or "_target" in vars(own) or not issubclass(own, parent):
+                raise ConfigError(
+                    f"{cls.__qualname__}.Config must be a class of its own that extends "
+                    f"{parent.__qualname__}; write `class Config({parent.__qualname__}):`"
+                )
+        own._target = cls
 
     def __init__(self, config: ConfigBase) -> None:
         self._config = config
@@ -90,7 +92,15 @@ class CallableConfig(ConfigBase, Generic[R]):
     """The arguments of a function or class that knows nothing of configs."""
 
     def _accepts(self, name: str) -> bool:
-        return name in self._fields or _takes_any_keyword(_callable_of(self))
+        extra = not hasattr(ConfigBase, name) and _takes_any_keyword(_callable_of(self))
+        return extra or name in self._fields
+
+    def _fitted(self, name: str, value: Any) -> Any:
+        # A config stands for what it builds, and nobody knows the type of that yet.
+        return value if holds_config(value) else super()._fitted(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its class was made at run time
+        return config_for, (type(self)._target,), self.__dict__
 
 
 def config_for(target: Callable[..., R], **fields: Any) -> CallableConfig[R]:
@@ -109,7 +119,7 @@ def config_for(target: Callable[..., R], **fields: Any) -> CallableConfig[R]:
 def _callable_record(target: Callable[..., Any]) -> type[CallableConfig[Any]]:
     try:
         parameters = inspect.signature(target).parameters
-    except ValueError:
+    except (ValueError, TypeError):
         raise ConfigError(
             f"{target!r} does not tell its parameters; wrap it in a function that does"
         ) from None
@@ -121,6 +131,11 @@ def _callable_record(target: Callable[..., Any]) -> type[CallableConfig[Any]]:
         elif parameter.kind is not parameter.VAR_KEYWORD:
             empty = parameter.default is parameter.empty
             fields[parameter.name] = REQUIRED if empty else parameter.default
+    if hidden := [key for key in fields if hasattr(ConfigBase, key) or key.startswith("_")]:
+        raise ConfigError(
+            f"{target!r} has a parameter {hidden[0]!r}, which cannot be the name of a field; "
+            "wrap it in a function that calls it something else"
+        )
     name = getattr(target, "__qualname__", repr(target))
     body = {"__module__": getattr(target, "__module__", "?"), "_target": staticmethod(target)}
     record: Any = type(f"config_for({name})", (CallableConfig,), body)
@@ -189,84 +204,73 @@ def maybe_instantiate(value: ConfigOr[T], **extra: Any) -> T:
 
 # Building.
 
-_unset: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("unset", default=None)
+
+class _Unset(NamedTuple):
+    """Paths found unset so far; see MissingFieldsError. Dicts keep order and drop duplicates."""
+
+    certain: dict[str, None]
+    perhaps: dict[str, None]
+
+
+_unset: contextvars.ContextVar[_Unset | None] = contextvars.ContextVar("unset", default=None)
 
 
 def build(config: ConfigBase, extra: Mapping[str, Any]) -> Any:
     """Builds one node; see `ConfigBase.instantiate`.
 
     A node that lacks required fields is noted and stands in its parent as REQUIRED, so that one
-    error at the root can list everything that is unset. Parents that meanwhile trip over the
-    stand-in are no news.
+    error at the root can list everything that is unset. A parent that trips over the stand-in is
+    no news, and becomes one itself.
     """
-    noted = _unset.get()
-    if noted is not None:
-        return _build_node(config, extra, noted)
-    noted = []
+    own = config.clone()
+    if (noted := _unset.get()) is not None:
+        return _build_node(own, extra, noted)
+    label_paths(own)
+    noted = _Unset({}, {})
     token = _unset.set(noted)
     try:
-        config = config.clone()
-        label_paths(config)
-        built = _build_node(config, extra, noted)
-    except Exception as error:
-        if noted:
-            raise MissingFieldsError(noted) from error
-        raise
+        built = _build_node(own, extra, noted)
     finally:
         _unset.reset(token)
-    if noted:
-        raise MissingFieldsError(noted)
+    if noted.certain:
+        perhaps = [path for path in noted.perhaps if path not in noted.certain]
+        raise MissingFieldsError(list(noted.certain), perhaps)
     return built
 
 
-def _build_node(config: ConfigBase, extra: Mapping[str, Any], noted: list[str]) -> Any:
-    own = config.clone()
-    path = own._path or describe(type(own)).removesuffix(".Config")
-    prefix = f"{own._path}." if own._path else ""
-    unset = [
-        f"{prefix}{name}"
-        for name, value in own.items()
-        if value is REQUIRED and name not in extra
-    ]
-    if unset:
-        noted.extend(unset)
+def _build_node(own: ConfigBase, extra: Mapping[str, Any], noted: _Unset) -> Any:
+    if own_unset := [n for n, value in own.items() if value is REQUIRED and n not in extra]:
+        noted.certain.update(dict.fromkeys(_path_of(own, (name,)) for name in own_unset))
+        noted.perhaps.update(_unset_below(own))
         return REQUIRED
-    if own._target is None:
-        raise ConfigError(
-            f"{describe(type(own))} is a plain record and builds nothing; "
-            "nest it in a Configurable as its Config"
-        )
     try:
-        if isinstance(own, CallableConfig):
-            return _call(own, extra)
-        built = own._target(own, **extra)
-    except BuildError:
-        raise
+        built = _construct(own, extra)
     except Exception as error:
+        if noted.certain:
+            noted.perhaps.update(_unset_below(own))
+            return REQUIRED
+        if isinstance(error, BuildError):
+            raise
+        path = own._path or describe(type(own)).removesuffix(".Config")
         raise BuildError(path, error) from error
     own.freeze()
     return built
 
 
-def label_paths(config: ConfigBase) -> None:
-    """Tells every node of a tree its path, for errors."""
-    for path, node in nodes(config):
-        node._path = path
+def _construct(own: ConfigBase, extra: Mapping[str, Any]) -> Any:
+    if isinstance(own, CallableConfig):
+        return _call(own, extra)
+    if own._target is None:
+        raise ConfigError(
+            f"{describe(type(own))} is a plain record and builds nothing; "
+            "nest it in a Configurable as its Config"
+        )
+    return own._target(own, **extra)
 
 
-def nodes(value: Any, path: str = "") -> Iterator[tuple[str, ConfigBase]]:
-    """Yields (path, node) of every config in a tree, parents first, in containers too."""
-    if isinstance(value, ConfigBase):
-        yield path, value
-    for key, item in members(value):
-        yield from nodes(item, f"{path}.{key}" if path else str(key))
+def _unset_below(own: ConfigBase) -> dict[str, None]:
+    return {_path_of(own, keys): None for keys, value in walk(own) if value is REQUIRED}
 
 
-def members(value: Any) -> Iterator[tuple[str | int, Any]]:
-    """Yields (key, member) of a config, list, tuple or mapping; nothing for other values."""
-    if isinstance(value, ConfigBase):
-        yield from value.items()
-    elif isinstance(value, Mapping):
-        yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from enumerate(value)
+def _path_of(node: ConfigBase, keys: Keys) -> str:
+    return f"{node._path}.{dotted(keys)}" if node._path else dotted(keys)

@@ -7,20 +7,37 @@ value is a registered name and swaps it by the rule of `replace`:
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from axlearn_core.config.edit import merged, put_member
+from axlearn_core.config.edit import merged
 from axlearn_core.config.errors import ConfigError, near_names
-from axlearn_core.config.factory import Configurable, config_for, members
-from axlearn_core.config.origin import setting_as
+from axlearn_core.config.factory import Configurable, config_for
+from axlearn_core.config.origin import DEFAULT, setting_as
 from axlearn_core.config.record import ConfigBase
+from axlearn_core.config.tree import (
+    Keys,
+    annotation_at,
+    assign,
+    config_class,
+    dotted,
+    field_of,
+    label_paths,
+    nodes,
+    value_at,
+    walk,
+)
 from axlearn_core.config.typecheck import Mismatch, describe, fit
+from axlearn_core.errors import UserError
 
 Resolve = Callable[[str], Any]
 """Returns the class or function that a registered name stands for; raises a UserError."""
+
+_logger = logging.getLogger(__name__)
 
 
 def apply_overrides(
@@ -36,32 +53,58 @@ def apply_overrides(
         pattern, equals, text = word.partition("=")
         if not equals or not pattern:
             raise ConfigError(f"{word!r} is no override; write path=value, such as max_step=100")
-        places = list(_matches(cfg, pattern.strip()))
+        label_paths(cfg)
+        places = _matches(cfg, pattern)
         if not places:
-            raise ConfigError(_nothing_matches(cfg, word, pattern.strip()))
+            raise ConfigError(f"override {word!r} matches nothing. {_hint(cfg, pattern)}")
         with setting_as(f"override {number}: {word}"):
-            for path, parent, key in places:
-                put_member(parent, key, _new_value(path, parent, key, text, resolve))
+            for keys in reversed(places):  # what is below a swapped node has to be set before it
+                assign(cfg, keys, _new_value(cfg, keys, text, resolve))
     return cfg
 
 
 def paths(cfg: ConfigBase) -> Iterator[tuple[str, Any]]:
     """Yields (path, value) of everything in a tree that an override can name, parents first."""
-    for path, parent, key in _places(cfg):
-        yield path, _get(parent, key)
+    for keys, value in walk(cfg):
+        yield dotted(keys), value
 
 
-def _places(value: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    for key, item in members(value):
-        path = f"{prefix}.{key}" if prefix else str(key)
-        if not isinstance(value, tuple):  # tuples are set as a whole
-            yield path, value, key
-        yield from _places(item, path)
+def where(cfg: ConfigBase, path: str) -> str:
+    """Says where the value at a path was set: "file:line", an override, or "default".
+
+    A default that came along with a component says where that component was set.
+
+    Raises:
+        ConfigError: if the tree has no such path.
+    """
+    keys = next((keys for keys, _ in walk(cfg) if dotted(keys) == path), ())
+    if not keys:
+        raise ConfigError(f"there is no {path!r}. {_hint(cfg, path)}")
+    owner, (name, *_) = field_of(cfg, keys)
+    origin = owner.origin(name)
+    if origin != DEFAULT:
+        return origin
+    for end in range(len(keys) - 1, 0, -1):
+        owner, (name, *_) = field_of(cfg, keys[:end])
+        if (above := owner.origin(name)) != DEFAULT:
+            return f"default ({dotted(keys[:end])} was set at {above})"
+    return origin
 
 
-def _matches(cfg: ConfigBase, pattern: str) -> list[tuple[str, Any, Any]]:
+def _matches(cfg: ConfigBase, pattern: str) -> list[Keys]:
     regex = re.compile(_glob_regex(pattern))
-    return [place for place in _places(cfg) if regex.fullmatch(place[0])]
+    found = [keys for keys, _ in walk(cfg) if regex.fullmatch(dotted(keys))]
+    return found or _new_keyword(cfg, pattern)
+
+
+def _new_keyword(cfg: ConfigBase, path: str) -> list[Keys]:
+    """A field that does not exist yet, of a function that takes any keyword."""
+    parent, _, name = path.rpartition(".")
+    return [
+        (*keys, name)
+        for keys, node in nodes(cfg)
+        if dotted(keys) == parent and "*" not in name and node._accepts(name)
+    ]
 
 
 def _glob_regex(pattern: str) -> str:
@@ -74,89 +117,91 @@ def _glob_regex(pattern: str) -> str:
     return out.removesuffix(r"\.")
 
 
-def _get(parent: Any, key: Any) -> Any:
-    return getattr(parent, key) if isinstance(parent, ConfigBase) else parent[key]
-
-
-def _nothing_matches(cfg: ConfigBase, word: str, pattern: str) -> str:
-    known = [path for path, _ in paths(cfg)]
-    message = f"override {word!r} matches nothing."
+def _hint(cfg: ConfigBase, pattern: str) -> str:
+    """Says what the tree has near a path or pattern that it does not have."""
+    known = dict(paths(cfg))
+    leaf = pattern.rpartition(".")[2]
     if "*" in pattern:
-        leaf = pattern.rpartition(".")[2]
         holders = [path for path in known if path.rpartition(".")[2] == leaf]
         if holders:
-            return f"{message} Fields called {leaf!r} are at: {', '.join(holders[:8])}."
-        leaves = {path.rpartition(".")[2] for path in known}
-        return f"{message} No field is called {leaf!r}.{near_names(leaf, leaves)}"
+            return f"Fields called {leaf!r} are at: {', '.join(holders[:8])}."
+        return f"No field is called {leaf!r}.{near_names(leaf, _leaves(known))}"
     parent, _, leaf = pattern.rpartition(".")
     while parent and parent not in known:
         parent, _, leaf = parent.rpartition(".")
-    depth = parent.count(".") + 1 if parent else 0
-    siblings = [
-        path.rpartition(".")[2]
-        for path in known
-        if path.count(".") == depth and path.startswith(f"{parent}." if parent else "")
-    ]
-    where = f"{parent!r} has no field {leaf!r}." if parent else f"There is no field {leaf!r}."
+    if isinstance(known.get(parent), dict):
+        return f"A dict gets a new key when all of it is set: {parent}={{...}}."
+    start = f"{parent}." if parent else ""
+    siblings = _leaves(path for path in known if path.rpartition(".")[0] == parent)
     offer = near_names(leaf, siblings) or near_names(pattern, known)
-    return f"{message} {where}{offer} Fields there: {', '.join(siblings) or 'none'}."
+    place = f"{start[:-1]!r} has no field" if parent else "There is no field"
+    return f"{place} {leaf!r}.{offer} Fields there: {', '.join(siblings) or 'none'}."
 
 
-def _new_value(path: str, parent: Any, key: Any, text: str, resolve: Resolve | None) -> Any:
-    old = _get(parent, key)
-    annotation = parent.annotation(key) if isinstance(parent, ConfigBase) else Any
-    if isinstance(old, ConfigBase) and text not in ("null", "None"):
-        return _component(path, old, text, resolve)
-    try:
-        return parse_value(text, annotation)
-    except Mismatch:
-        pass
-    if resolve is not None and _takes_config(annotation):
-        return _component(path, None, text, resolve)
-    raise ConfigError(f"{path} must be {describe(annotation)}, got {text!r}")
+def _leaves(known: Any) -> list[str]:
+    return list(dict.fromkeys(path.rpartition(".")[2] for path in known))
 
 
-def _component(path: str, old: ConfigBase | None, text: str, resolve: Resolve | None) -> ConfigBase:
+def _new_value(cfg: ConfigBase, keys: Keys, text: str, resolve: Resolve | None) -> Any:
+    old, annotation, path = value_at(cfg, keys), annotation_at(cfg, keys), dotted(keys)
+    is_component = isinstance(old, ConfigBase)
+    with contextlib.suppress(Mismatch):
+        return parse_value(text, annotation, plain=not is_component)
+    message = f"{path} must be {describe(annotation)}, got {text!r}"
+    if not (is_component or config_class(annotation) or _fits(ConfigBase(), annotation)):
+        raise ConfigError(message)
     if resolve is None:
-        raise ConfigError(f"{path} holds a component, and names cannot be looked up here")
-    target = resolve(text)
-    if isinstance(target, type) and issubclass(target, Configurable):
-        new: ConfigBase = target.Config()
-    else:
-        new = config_for(target)
-    return new if old is None else merged(old, new)[0]
-
-
-def _takes_config(annotation: Any) -> bool:
+        raise ConfigError(f"{message}; names of components cannot be looked up here")
     try:
-        fit(_PROBE, annotation)
-    except Mismatch:
-        return annotation is not Any and "Config" in str(annotation)
-    return True
+        new = _config_of(resolve(text))
+    except UserError as error:
+        raise ConfigError(f"{message}: {error}") from error
+    return _swapped(path, old, new) if isinstance(old, ConfigBase) else new
 
 
-_PROBE = ConfigBase()
+def _swapped(path: str, old: ConfigBase, new: ConfigBase) -> ConfigBase:
+    swapped, dropped = merged(old, new)
+    if lost := [name for name in dropped if old.origin(name.partition(".")[0]) != DEFAULT]:
+        _logger.warning("%s drops what was set on the old one: %s", path, ", ".join(lost))
+    return swapped
 
 
-def parse_value(text: str, annotation: Any) -> Any:
-    """Reads a word as JSON (or True/False/None), and as a plain string where that fits.
+def _config_of(target: Any) -> ConfigBase:
+    if isinstance(target, type) and issubclass(target, Configurable):
+        return target.Config()
+    return config_for(target)
+
+
+def parse_value(text: str, annotation: Any, *, plain: bool = True) -> Any:
+    """Reads a word as JSON (or True, None, ...), and where that does not fit, as a `plain` string.
 
     Raises:
-        Mismatch: if neither reading fits the annotation.
+        Mismatch: if no reading fits the annotation.
     """
     readings: list[Any] = []
-    try:
+    with contextlib.suppress(json.JSONDecodeError):
         readings.append(json.loads(_PYTHON_WORDS.get(text, text)))
-    except json.JSONDecodeError:
-        pass
     if readings and isinstance(readings[0], float) and readings[0].is_integer():
         readings.append(int(readings[0]))  # max_step=1e4
-    for reading in [*readings, text]:
-        try:
+    for reading in [*readings, text] if plain else readings:
+        if _fits(reading, annotation):
             return fit(reading, annotation)
-        except Mismatch as error:
-            mismatch = error
-    raise mismatch
+    raise Mismatch(text, annotation)
 
 
-_PYTHON_WORDS = {"None": "null", "True": "true", "False": "false", "inf": "Infinity"}
+_PYTHON_WORDS = {
+    "None": "null",
+    "True": "true",
+    "False": "false",
+    "inf": "Infinity",
+    "-inf": "-Infinity",
+    "nan": "NaN",
+}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        fit(value, annotation)
+    except Mismatch:
+        return False
+    return True

@@ -25,6 +25,7 @@ from axlearn_core.config.errors import (
     UnknownFieldError,
     near_names,
 )
+from axlearn_core.config.frozen import FrozenDict, FrozenList, FrozenSet
 from axlearn_core.config.origin import DEFAULT, current_origin
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.typecheck import Mismatch, describe, fit
@@ -48,19 +49,30 @@ def copy_value(value: Any) -> Any:
         return value
     if isinstance(value, Mapping):
         return {key: copy_value(item) for key, item in value.items()}
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(copy_value(item) for item in value)
+    if container := _EDITABLE.get(type(value)):
+        return container(copy_value(item) for item in value)
     return copy.deepcopy(value)
+
+
+_EDITABLE: dict[type, Callable[..., Any]] = {
+    list: list,
+    FrozenList: list,
+    tuple: tuple,
+    set: set,
+    FrozenSet: set,
+    frozenset: frozenset,
+}
+_READ_ONLY: dict[type, Callable[..., Any]] = {list: FrozenList, tuple: tuple, set: FrozenSet}
 
 
 def freeze_value(value: Any) -> Any:
     """Freezes configs in place and returns containers in their read-only form."""
     if isinstance(value, ConfigBase):
         value.freeze()
-    elif isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        return tuple(freeze_value(item) for item in value)
-    elif isinstance(value, Mapping):
-        return types.MappingProxyType({key: freeze_value(item) for key, item in value.items()})
+    elif container := _READ_ONLY.get(type(value)):
+        return container(freeze_value(item) for item in value)
+    elif isinstance(value, dict):
+        return FrozenDict({key: freeze_value(item) for key, item in value.items()})
     return value
 
 
@@ -133,7 +145,7 @@ class ConfigBase:
         copied = object.__new__(type(self))
         for name, value in self.__dict__.items():
             if not name.startswith("_"):
-                copied.__dict__[name] = self._fitted(name, copy_value(value))
+                copied.__dict__[name] = copy_value(value)
         copied.__dict__.update(_origins=dict(self._origins), _frozen=False, _path=self._path)
         return copied.set(**fields)
 
@@ -176,10 +188,8 @@ class ConfigBase:
     def annotation(cls, name: str) -> Any:
         """Returns the declared type of a field, evaluated."""
         if cls._annotations is None:
-            resolved: dict[str, Any] = {}
-            for field in cls._fields.values():
-                resolved[field.name] = _resolve(field.owner)[field.name]
-            cls._annotations = resolved
+            owners = {field.owner: _resolve(field.owner) for field in cls._fields.values()}
+            cls._annotations = {f.name: owners[f.owner][f.name] for f in cls._fields.values()}
         return cls._annotations.get(name, Any)
 
     # The record's own mechanics.
@@ -208,14 +218,18 @@ class ConfigBase:
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             object.__setattr__(self, name, value)
-            return
+        else:
+            self._store(name, copy_value(value))
+
+    def _store(self, name: str, value: Any) -> None:
+        """Sets a field to a value that nobody else holds."""
         if self._frozen:
             raise FrozenConfigError(
                 f"{describe(type(self))}.{name} belongs to an object that is already built and "
                 f"cannot change; edit a copy: cfg.clone({name}=...)"
             )
         self._check_known(name)
-        self.__dict__[name] = self._fitted(name, copy_value(value))
+        self.__dict__[name] = self._fitted(name, value)
         self._origins[name] = current_origin()
 
     def __getattr__(self, name: str) -> Any:

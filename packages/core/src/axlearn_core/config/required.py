@@ -8,7 +8,7 @@ from axlearn_core.config.errors import RequiredUsedError
 
 
 class _Required:
-    """A placeholder that may be stored and compared by identity, and that explains any other use."""
+    """A placeholder that may be stored and compared by identity; any other use explains itself."""
 
     def __repr__(self) -> str:
         return "REQUIRED"
@@ -34,8 +34,9 @@ class _Required:
             raise AttributeError(name)
         self._explain()
 
-    __bool__ = __len__ = __iter__ = __call__ = __getitem__ = __contains__ = _explain
-    __int__ = __float__ = __index__ = __neg__ = _explain
+    __bool__ = __len__ = __iter__ = __call__ = __getitem__ = __setitem__ = __contains__ = _explain
+    __setattr__ = __int__ = __float__ = __index__ = __neg__ = __pos__ = __abs__ = _explain
+    __matmul__ = __rmatmul__ = __enter__ = __exit__ = _explain
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _explain
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _explain
     __pow__ = __rpow__ = __lt__ = __le__ = __gt__ = __ge__ = _explain

@@ -2,23 +2,28 @@
 
 Every value is written, defaults too, so that a file means the same after a default has changed.
 A component is written by its registered name and looked up in the registry again; no file can
-make the program import a dotted name.
+make the program import a dotted name. Objects with one of these keys are no plain dicts:
+
+    $component, $call   a node, by the registered name of its class or function
+    $ref                a registered object itself
+    $required, $default REQUIRED; an object that stayed the class's default
+    $tuple, $dict       what the annotation alone would read as a list, or as a config
 """
 
 from __future__ import annotations
 
 import json
-import typing
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from axlearn_core.config.errors import ConfigError
-from axlearn_core.config.factory import Configurable, config_for
+from axlearn_core.config.factory import CallableConfig, Configurable, config_for
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
+from axlearn_core.config.tree import config_class
+from axlearn_core.config.typecheck import Mismatch, fit, member_annotation
 
 C = TypeVar("C", bound=ConfigBase)
-_NAME, _CALL, _REFERENCE, _DEFAULT, _REQUIRED = "$component", "$call", "$ref", "$default", "$required"
 
 
 class Names(Protocol):
@@ -43,47 +48,65 @@ def to_json(cfg: ConfigBase, names: Names) -> str:
 
 
 def from_json(text: str, kind: type[C], names: Names) -> C:
-    """Reads what `to_json` wrote of a config of type `kind`."""
-    return cast(C, _decode_fields(kind(), json.loads(text), "", names))
+    """Reads what `to_json` wrote of a config of type `kind`.
+
+    Raises:
+        ConfigError: for anything else; names that the registry does not know raise its UserError.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"this is not the JSON of a config: {error}") from error
+    return _decode_fields(kind(), data, "", names)
 
 
 def _encode_fields(cfg: ConfigBase, path: str, names: Names) -> dict[str, Any]:
     default = type(cfg)()
     return {
-        name: _encode(value, default.__dict__.get(name), cfg.annotation(name), _at(path, name), names)
+        name: _encode(
+            value, default.__dict__.get(name), cfg.annotation(name), _at(path, name), names
+        )
         for name, value in cfg.items()
     }
 
 
 def _encode(value: Any, default: Any, annotation: Any, path: str, names: Names) -> Any:
     if value is REQUIRED:
-        return {_REQUIRED: True}
+        return {"$required": True}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, ConfigBase):
         return _encode_node(value, default, annotation, path, names)
     if isinstance(value, (list, tuple)):
-        item = _item_annotation(annotation)
-        return [_encode(v, None, item, f"{path}.{i}", names) for i, v in enumerate(value)]
+        items = [
+            _encode(item, None, member_annotation(annotation, i), f"{path}.{i}", names)
+            for i, item in enumerate(value)
+        ]
+        return {"$tuple": items} if _is_no_list(value, annotation) else items
     if isinstance(value, Mapping):
-        if bad := [key for key in value if not isinstance(key, str)]:
-            raise ConfigError(f"{path}: JSON keys are strings, got {bad[0]!r}")
-        item = _item_annotation(annotation)
-        return {k: _encode(v, None, item, f"{path}.{k}", names) for k, v in value.items()}
+        if bad := [key for key in value if not isinstance(key, str) or key.startswith("$")]:
+            raise ConfigError(f"{path}: JSON keys are strings without a leading $, got {bad[0]!r}")
+        data = {
+            key: _encode(item, None, member_annotation(annotation, key), f"{path}.{key}", names)
+            for key, item in value.items()
+        }
+        return {"$dict": data} if _expected(default, annotation) else data
     if name := names.name_of(value):
-        return {_REFERENCE: name}
-    if value is default or (type(value) is type(default) and value == default):
-        return {_DEFAULT: True}
-    raise ConfigError(f"{path} = {value!r} cannot be written: no plugin registers it. {_REGISTER}")
+        return {"$ref": name}
+    if type(value) is type(default) and value == default:
+        return {"$default": True}
+    raise ConfigError(
+        f"{path} = {value!r} cannot be written: JSON has no such value, and no plugin "
+        f"registers it. {_REGISTER}"
+    )
 
 
 def _encode_node(cfg: ConfigBase, default: Any, annotation: Any, path: str, names: Names) -> Any:
     fields = _encode_fields(cfg, path, names)
     target = type(cfg)._target
     if name := names.name_of(target):
-        key = _NAME if _is_configurable(target) else _CALL
-        return {key: name, **fields}
-    if type(default) is type(cfg) or _config_class(annotation) is type(cfg):
+        return {"$call" if isinstance(cfg, CallableConfig) else "$component": name, **fields}
+    if _expected(default, annotation) is type(cfg):
         return fields
     shown = getattr(target, "__qualname__", type(cfg).__qualname__)
     raise ConfigError(f"{path} holds {shown}, which no plugin registers. {_REGISTER}")
@@ -92,58 +115,71 @@ def _encode_node(cfg: ConfigBase, default: Any, annotation: Any, path: str, name
 _REGISTER = "Announce it in a _plugin.py (see docs/plugins.md), so that a file can name it."
 
 
-def _decode_fields(cfg: ConfigBase, data: Mapping[str, Any], path: str, names: Names) -> ConfigBase:
+def _decode_fields(cfg: C, data: Any, path: str, names: Names) -> C:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path or 'the root'} must be a JSON object, got {json.dumps(data)}")
+    cfg._path = path  # for errors
     for name, value in data.items():
-        old = cfg.__dict__.get(name)
-        annotation = cfg.annotation(name)
-        setattr(cfg, name, _decode(value, old, annotation, _at(path, name), names))
+        default, annotation = cfg.__dict__.get(name), cfg.annotation(name)
+        setattr(cfg, name, _decode(value, default, annotation, _at(path, name), names))
     return cfg
 
 
 def _decode(data: Any, default: Any, annotation: Any, path: str, names: Names) -> Any:
-    item = _item_annotation(annotation)
     if isinstance(data, list):
-        return [_decode(v, None, item, f"{path}.{i}", names) for i, v in enumerate(data)]
+        return [
+            _decode(item, None, member_annotation(annotation, i), f"{path}.{i}", names)
+            for i, item in enumerate(data)
+        ]
     if not isinstance(data, dict):
         return data
-    rest = dict(data)
-    if _REQUIRED in data:
-        return REQUIRED
-    if _DEFAULT in data:
-        return default
-    if _REFERENCE in data:
-        return names.lookup(data[_REFERENCE])
-    if _NAME in data:
-        return _decode_fields(names.lookup(rest.pop(_NAME)).Config(), rest, path, names)
-    if _CALL in data:
-        return _decode_fields(config_for(names.lookup(rest.pop(_CALL))), rest, path, names)
-    if isinstance(default, ConfigBase):
-        return _decode_fields(type(default)(), rest, path, names)
-    if (record := _config_class(annotation)) is not None:
-        return _decode_fields(record(), rest, path, names)
-    return {k: _decode(v, None, item, f"{path}.{k}", names) for k, v in data.items()}
+    match data:
+        case {"$required": _}:
+            return REQUIRED
+        case {"$default": _}:
+            return default
+        case {"$ref": name}:
+            return names.lookup(name)
+        case {"$component": name, **fields}:
+            return _decode_fields(_component(names.lookup(name), name, path), fields, path, names)
+        case {"$call": name, **fields}:
+            return _decode_fields(config_for(names.lookup(name)), fields, path, names)
+        case {"$tuple": items}:
+            return tuple(_decode(items, None, annotation, path, names))
+        case {"$dict": items}:
+            return _decode_dict(items, annotation, path, names)
+    if record := _expected(default, annotation):
+        return _decode_fields(record(), data, path, names)
+    return _decode_dict(data, annotation, path, names)
+
+
+def _decode_dict(data: Mapping[str, Any], annotation: Any, path: str, names: Names) -> Any:
+    return {
+        key: _decode(item, None, member_annotation(annotation, key), f"{path}.{key}", names)
+        for key, item in data.items()
+    }
+
+
+def _component(target: Any, name: str, path: str) -> ConfigBase:
+    if not (isinstance(target, type) and issubclass(target, Configurable)):
+        raise ConfigError(f"{path}: {name!r} is {target!r}, and not a Configurable class")
+    return target.Config()
+
+
+def _expected(default: Any, annotation: Any) -> type[ConfigBase] | None:
+    """The class of a node that is written without a name."""
+    return type(default) if isinstance(default, ConfigBase) else config_class(annotation)
+
+
+def _is_no_list(value: Any, annotation: Any) -> bool:
+    """Whether `value` is a tuple that the annotation would not make of a list."""
+    if not isinstance(value, tuple):
+        return False
+    try:
+        return not isinstance(fit(list(value), annotation), tuple)
+    except Mismatch:
+        return True
 
 
 def _at(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _is_configurable(target: Any) -> bool:
-    return isinstance(target, type) and issubclass(target, Configurable)
-
-
-def _item_annotation(annotation: Any) -> Any:
-    """The declared type of a container's members: the last argument of the first container."""
-    for option in (annotation, *typing.get_args(annotation)):
-        if typing.get_origin(option) in (list, tuple, dict):
-            arguments = [a for a in typing.get_args(option) if a is not Ellipsis]
-            return arguments[-1] if arguments else Any
-    return Any
-
-
-def _config_class(annotation: Any) -> type[ConfigBase] | None:
-    """The one concrete Config class that an annotation names, if it names one."""
-    for option in (annotation, *typing.get_args(annotation)):
-        if isinstance(option, type) and issubclass(option, ConfigBase) and option is not ConfigBase:
-            return option
-    return None

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from axlearn_core.config.factory import members
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
+from axlearn_core.config.tree import holds_config, members
 
 
 def to_text(cfg: ConfigBase) -> str:
     """Returns the canonical text of a tree; the first line names the root's class."""
-    lines = [f"# {class_name(cfg)}", *(f"{path}: {value}" for path, value in canonical(cfg).items())]
+    lines = [
+        f"# {class_name(cfg)}",
+        *(f"{path}: {value}" for path, value in canonical(cfg).items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -57,41 +61,37 @@ def canonical(cfg: ConfigBase) -> dict[str, str]:
 
 
 _NOTHING: Any = object()
+"""The default of a tree of which every line is wanted."""
+
+_ABSENT: Any = object()
+"""The default of a value that has none."""
 
 
 def _lines(value: Any, path: str, default: Any) -> Iterator[tuple[str, str]]:
-    """Yields the lines of `value`; `default` is _NOTHING where every line is wanted."""
     if isinstance(value, ConfigBase):
         yield from _config_lines(value, path, default)
-    elif any(isinstance(member, ConfigBase) for _, member in members(value)):
-        if default is _NOTHING or value != default:
-            for key, member in members(value):
-                yield from _lines(member, f"{path}.{key}", _NOTHING if default is _NOTHING else None)
-    elif default is _NOTHING or type(value) is not type(default) or value != default:
+    elif default is not _NOTHING and type(value) is type(default) and value == default:
+        return
+    elif holds_config(value):
+        for key, member in members(value):
+            yield from _lines(member, f"{path}.{key}", _NOTHING if default is _NOTHING else _ABSENT)
+    else:
         yield path, format_value(value)
 
 
 def _config_lines(cfg: ConfigBase, path: str, default: Any) -> Iterator[tuple[str, str]]:
-    everything = default is _NOTHING
-    if path and (everything or type(default) is not type(cfg)):
+    if path and type(default) is not type(cfg):
         yield path, class_name(cfg)
-    if not everything and type(default) is not type(cfg):
+    if default is not _NOTHING and type(default) is not type(cfg):
         default = type(cfg)()
     for name, value in cfg.items():
-        where = f"{path}.{name}" if path else name
-        if everything:
-            yield from _lines(value, where, _NOTHING)
-        else:
-            yield from _lines(value, where, default.__dict__.get(name, _ABSENT))
-
-
-_ABSENT: Any = type("Absent", (), {"__eq__": lambda self, other: False, "__hash__": None})()
+        usual = _NOTHING if default is _NOTHING else default.__dict__.get(name, _ABSENT)
+        yield from _lines(value, f"{path}.{name}" if path else name, usual)
 
 
 def class_name(cfg: ConfigBase) -> str:
     """Names what a node builds: `module.Class` or `module.function`."""
-    target: Any = type(cfg)._target or type(cfg)
-    return f"{target.__module__}.{target.__qualname__}"
+    return format_value(type(cfg)._target or type(cfg))
 
 
 def format_value(value: Any) -> str:
@@ -102,11 +102,11 @@ def format_value(value: Any) -> str:
         return "[" + ", ".join(format_value(item) for item in value) + "]"
     if isinstance(value, Mapping):
         items = sorted(value.items(), key=lambda pair: str(pair[0]))
-        return "{" + ", ".join(f"{json.dumps(str(k))}: {format_value(v)}" for k, v in items) + "}"
+        return "{" + ", ".join(f"{format_value(k)}: {format_value(v)}" for k, v in items) + "}"
     if value is None or isinstance(value, (bool, int, float, str)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (set, frozenset)):
         return "{" + ", ".join(sorted(format_value(item) for item in value)) + "}"
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # the same text in every process

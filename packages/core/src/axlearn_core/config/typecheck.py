@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 
 from axlearn_core.config.required import REQUIRED
 
+_SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.MutableSequence)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
 
 class Mismatch(Exception):
     """A value does not fit; `where` is the way into the containers, such as `[2]`."""
@@ -30,11 +33,33 @@ def describe(annotation: object) -> str:
     return str(annotation).replace("typing.", "").replace("collections.abc.", "")
 
 
+def options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; of any other annotation, itself."""
+    if typing.get_origin(annotation) is Annotated:
+        return options(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return tuple(o for member in typing.get_args(annotation) for o in options(member))
+    return (annotation,)
+
+
+def member_annotation(annotation: Any, key: object) -> Any:
+    """The declared type of a container's member; Any where none is declared."""
+    for option in options(annotation):
+        origin, args = typing.get_origin(option), typing.get_args(option)
+        if origin in _MAPPINGS:
+            return args[1]
+        if origin is tuple and isinstance(key, int) and Ellipsis not in args:
+            return args[key] if key < len(args) else Any
+        if origin in _SEQUENCES:
+            return args[0]
+    return Any
+
+
 def fit(value: Any, annotation: Any) -> Any:
     """Returns `value` as the annotation wants it.
 
-    The only conversions are int to float, and between list and tuple (and read-only mappings to
-    dict), so that what a file or a frozen config holds can be assigned again.
+    The only conversions are int to float, and between list and tuple (set and frozenset), so that
+    what a file or a word on the command line can say fits each of them.
 
     Raises:
         Mismatch: if it does not fit.
@@ -111,7 +136,7 @@ def _fit_container(value: Any, annotation: Any, origin: Any, args: tuple[Any, ..
         return _require(callable(value), value, annotation)
     if origin is tuple:
         return _fit_tuple(value, annotation, args)
-    if origin in (list, collections.abc.Sequence, collections.abc.MutableSequence):
+    if origin in _SEQUENCES:
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise Mismatch(value, annotation)
         items = [_fit_at(f"[{i}]", item, args[0]) for i, item in enumerate(value)]
@@ -120,7 +145,7 @@ def _fit_container(value: Any, annotation: Any, origin: Any, args: tuple[Any, ..
         if not isinstance(value, (set, frozenset)):
             raise Mismatch(value, annotation)
         return origin(_fit_at(f"[{item!r}]", item, args[0]) for item in value)
-    if origin in (dict, collections.abc.Mapping, collections.abc.MutableMapping):
+    if origin in _MAPPINGS:
         if not isinstance(value, Mapping):
             raise Mismatch(value, annotation)
         return {
