@@ -1,0 +1,175 @@
+"""Training data from prepared shards, in a global order that is the same for any number of processes.
+
+    step s, row r  ->  place s * batch_size + r in the order of rows
+    order of rows  =   a new shuffle of all records in each epoch
+
+A batch is a function of its number. So a process reads only its own rows, and going on from a
+checkpoint is setting the number: no replay, however long the run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from axlearn_core.config import REQUIRED
+from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input
+from axlearn_inputs.manifest import (
+    Manifest,
+    PreparedDataError,
+    Split,
+    format_differences,
+    is_prepared,
+    load_manifest,
+)
+from axlearn_inputs.rows import batch_shape, decode_row, empty_batch, fill_row, id_dtype
+from axlearn_inputs.shards import ShardReader
+from axlearn_inputs.spec import PrepareSpec, prepare_command
+from axlearn_inputs.tokenizers import Tokenizer
+
+
+class PackedInput(Input):
+    """Reads one split of prepared data.
+
+    With a limited number of epochs the last batch is filled up with rows of weight 0, so that each
+    target counts exactly once per epoch.
+
+    Raises:
+        PreparedDataError: when it is built, if the data are missing or were prepared from another
+            spec than `source`; when a shard is first read, if that is damaged.
+    """
+
+    class Config(Input.Config):
+        source: PrepareSpec = REQUIRED  # how the data are made; they must have been made so
+        directory: str = REQUIRED  # where `axl data prepare` wrote them
+        split: str = "train"
+        seed: int = 0  # of the order of rows, 0 to 2**32 - 1
+        num_epochs: int | None = None  # None: without end
+        read_ahead: int = 4  # batches that are read while the device computes
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self._directory = Path(config.directory)
+        self._manifest = _matching_manifest(self._directory, config.source)
+        if config.split not in self._manifest.splits:
+            raise PreparedDataError(
+                f"{self._directory} has no split {config.split!r}; it has "
+                f"{', '.join(self._manifest.splits)}"
+            )
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is known about the prepared data."""
+        return self._manifest
+
+    def batches(self, *, process_index: int = 0, process_count: int = 1) -> BatchIterator:
+        cfg = self.config
+        import grain  # it imports jax
+
+        rows = self.local_rows(process_index, process_count)
+        records = self._reader
+        order = grain.MapDataset.range(len(records)).seed(cfg.seed).shuffle().repeat(cfg.num_epochs)
+        dtype, pad_id = (
+            id_dtype(self._manifest.tokenizer.vocab_size),
+            self._manifest.tokenizer.pad_id,
+        )
+
+        def batch(number: int) -> Batch:
+            start = number * cfg.batch_size
+            places = range(start + rows.start, min(start + rows.stop, len(order)))
+            result = empty_batch(len(rows), cfg.source.seq_len, pad_id)
+            for index, record in enumerate(records.read([order[place] for place in places])):
+                fill_row(result, index, decode_row(record, dtype))
+            return result
+
+        # Past sys.maxsize no index reaches; ceiling division otherwise.
+        count = sys.maxsize if cfg.num_epochs is None else -(-len(order) // cfg.batch_size)
+        options = grain.ReadOptions(
+            num_threads=min(cfg.read_ahead, 2), prefetch_buffer_size=cfg.read_ahead
+        )
+        return _Batches(grain.MapDataset.range(count).map(batch).to_iter_dataset(options))
+
+    def batch_shape(self) -> BatchShape:
+        return batch_shape(self.config.batch_size, self.config.source.seq_len)
+
+    def describe(self) -> dict[str, Any]:
+        cfg = self.config
+        return {
+            "split": cfg.split,
+            "batch_size": cfg.batch_size,
+            "seq_len": cfg.source.seq_len,
+            "seed": cfg.seed,
+            "tokenizer": self._manifest.tokenizer.fingerprint,
+            "shards": [shard.sha256 for shard in self._split.shards],
+        }
+
+    def tokenizer(self) -> Tokenizer:
+        """Returns the tokenizer that the data were made with.
+
+        Raises:
+            PreparedDataError: if the one that is found has another fingerprint.
+        """
+        return load_tokenizer(self.config.source, self._directory, self._manifest)
+
+    def characters_per_token(self) -> float:
+        return self._split.characters_per_target
+
+    @property
+    def _split(self) -> Split:
+        return self._manifest.splits[self.config.split]
+
+    @cached_property
+    def _reader(self) -> ShardReader:
+        return ShardReader(self._directory, self._split.shards)
+
+
+def load_tokenizer(source: PrepareSpec, directory: Path, manifest: Manifest) -> Tokenizer:
+    """Returns the tokenizer of prepared data, after comparing its fingerprint with the manifest's."""
+    built = source.tokenizer.instantiate()
+    tokenizer = built if isinstance(built, Tokenizer) else cast(Tokenizer, built.load(directory))
+    expected, found = manifest.tokenizer.fingerprint, tokenizer.fingerprint()
+    if found != expected:
+        raise PreparedDataError(
+            f"the tokenizer is not the one that the data in {directory} were made with: expected "
+            f"fingerprint {expected}, found {found}. Restore its file, or prepare the data again: "
+            f"{prepare_command(source, str(directory))} --overwrite"
+        )
+    return tokenizer
+
+
+def _matching_manifest(directory: Path, source: PrepareSpec) -> Manifest:
+    command = prepare_command(source, str(directory))
+    if not is_prepared(directory):
+        raise PreparedDataError(
+            f"there are no prepared data in {directory}. Prepare them:\n  {command}"
+        )
+    manifest = load_manifest(directory)
+    if differences := manifest.differences(source):
+        raise PreparedDataError(
+            f"the data in {directory} were prepared from another spec than `source` (prepared -> "
+            f"source):\n{format_differences(differences)}\n"
+            f"Set source accordingly, or prepare the data again:\n  {command} --overwrite"
+        )
+    return manifest
+
+
+class _Batches:
+    """A grain iterator by our contract. Its state, {"next_index": n}, counts global batches."""
+
+    def __init__(self, dataset: Any):
+        self._iterator = iter(dataset)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return cast(Batch, next(self._iterator))
+
+    def get_state(self) -> dict[str, Any]:
+        return dict(self._iterator.get_state())
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self._iterator.set_state(dict(state))

@@ -1,0 +1,34 @@
+"""What data are to be prepared: everything that decides the bytes of the result."""
+
+from __future__ import annotations
+
+import shlex
+
+from axlearn_core.config import REQUIRED, ConfigBase
+from axlearn_inputs.tokenizers import (
+    ByteTokenizer,
+    SentencePieceTrainer,
+    Tokenizer,
+    TokenizerTrainer,
+)
+
+
+class PrepareSpec(ConfigBase):
+    """How text becomes packed rows."""
+
+    task: str = REQUIRED  # a seqio task or mixture: "name", or "module:name" to import it first
+    splits: tuple[str, ...] = ("train", "validation")  # a tokenizer is trained on the first
+    tokenizer: Tokenizer.Config | TokenizerTrainer.Config = ByteTokenizer.default_config()
+    seq_len: int = REQUIRED  # targets per row
+    seed: int = 0  # of the order in which rows are written
+
+
+def prepare_command(spec: PrepareSpec, directory: str) -> str:
+    """Returns the command that prepares `spec`, for error messages."""
+    words = ["axl", "data", "prepare", spec.task, "--seq-len", str(spec.seq_len)]
+    tokenizer = spec.tokenizer
+    if isinstance(tokenizer, SentencePieceTrainer.Config):
+        words += ["--tokenizer", "sentencepiece", "--vocab-size", str(tokenizer.vocab_size)]
+    if spec.seed:
+        words += ["--seed", str(spec.seed)]
+    return shlex.join([*words, "--dir", directory])
