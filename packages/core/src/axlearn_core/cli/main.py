@@ -127,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         click.echo(f"axl: error: {error}", err=True)
         return 1
+    except click.exceptions.NoArgsIsHelpError as help_instead:
+        help_instead.show()
+        return help_instead.exit_code
     except click.ClickException as error:
         click.echo(f"axl: error: {error.format_message()}", err=True)
         return error.exit_code

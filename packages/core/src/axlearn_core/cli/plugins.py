@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from axlearn_core.cli.text import table
-from axlearn_core.plugins.manager import DISABLE_VARIABLE, Plugin, discover, hook_specifications
+from axlearn_core.plugins.hookspecs import specifications
+from axlearn_core.plugins.manager import DISABLE_VARIABLE, Plugin, discover
 from axlearn_core.plugins.records import RECORD_OF_HOOK, RECORD_TYPES
 from axlearn_core.plugins.registered import Registered, plural
 from axlearn_core.plugins.registry import Registry, get_registry
@@ -101,7 +102,7 @@ def hooks(as_json: bool) -> None:
             "summary": inspect.getdoc(specification),
             "plugins": sorted(caller.implementers(name)),
         }
-        for name, specification in hook_specifications().items()
+        for name, specification in specifications().items()
     ]
     if as_json:
         _print_json(found)

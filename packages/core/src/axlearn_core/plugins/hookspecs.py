@@ -12,7 +12,7 @@ it is read by every `axl` command, before jax is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import pluggy
@@ -161,3 +161,8 @@ def axlearn_run_finished(event: RunFinished) -> None:
 @hookspec
 def axlearn_configure_trainer(cfg: Cfg) -> Cfg:
     """Returns the trainer's config to use instead of `cfg`, which may be edited in place."""
+
+
+def specifications() -> dict[str, Callable[..., object]]:
+    """Returns every hook of this page, in its order."""
+    return {name: hook for name, hook in globals().items() if hasattr(hook, f"{PROJECT}_spec")}

@@ -178,7 +178,7 @@ def _unlike(component: Registered, expected: str, target: object) -> TargetError
 
 
 _registry: Registry | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()  # a plugin that asks for the registry while it loads must not hang
 
 
 def get_registry() -> Registry:

@@ -1,0 +1,44 @@
+"""Imports a plugin's module, and not the package around it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+
+
+def read(entry: EntryPoint) -> object:
+    """Returns the object of an entry point.
+
+    A plain import would run the package's `__init__` first, which may well import all its layers
+    and thereby jax. Plugins are read before jax starts, so only the named module is executed.
+    """
+    module = sys.modules.get(entry.module) or _execute(_find(entry.module))
+    return functools.reduce(getattr, filter(None, (entry.attr or "").split(".")), module)
+
+
+def _find(name: str) -> ModuleSpec:
+    top, *rest = name.split(".")
+    spec = find_spec(top)
+    for part in rest:
+        if spec is not None:
+            locations = spec.submodule_search_locations or []
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", locations)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return spec
+
+
+def _execute(spec: ModuleSpec) -> ModuleType:
+    assert spec.loader is not None, "_find returns specs with loaders"
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # as import does, so that both give the same module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
