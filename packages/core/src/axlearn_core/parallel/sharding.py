@@ -110,6 +110,10 @@ class Placement:
         """Returns the placement of an array with these logical axes."""
         return NamedSharding(self.mesh, partition_spec(axes, self.rules))
 
+    def batch(self, rank: int) -> NamedSharding:
+        """Returns the placement of a batch's array of shape [batch, seq, ...]."""
+        return self.sharding(*("batch", "seq")[:rank], *[None] * (rank - 2))
+
 
 _placement: contextvars.ContextVar[Placement | None] = contextvars.ContextVar(
     "placement", default=None
@@ -134,4 +138,5 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     placement = _placement.get()
     if placement is None or placement.mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(x, placement.sharding(*axes))
+    placed: jax.Array = jax.lax.with_sharding_constraint(x, placement.sharding(*axes))
+    return placed

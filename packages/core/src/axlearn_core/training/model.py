@@ -40,5 +40,3 @@ class Model(Layer):
         """Returns the floating point operations that one training step needs, without any
         recomputation, or None if unknown. Model FLOPs utilisation (MFU) is based on it."""
         return None
-
-

@@ -1,0 +1,65 @@
+"""Metrics on their way from the device to the host, without the loop waiting for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+
+
+class StepMetrics(NamedTuple):
+    """The values of one step, on the host."""
+
+    step: int
+    values: dict[str, np.ndarray]
+
+
+class MetricsQueue:
+    """Holds the metrics of the steps that are under way, oldest first.
+
+    The loop adds each step's metrics and takes those that have arrived. At most `ahead` steps are
+    under way: more would only keep batches in memory.
+    """
+
+    def __init__(self, ahead: int = 2):
+        self._ahead = ahead
+        self._pending: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        for value in metrics.values():
+            value.copy_to_host_async()
+        self._pending.append((step, metrics))
+
+    def arrived(self) -> Iterator[StepMetrics]:
+        """Yields what is there, and waits only while more than `ahead` steps are under way."""
+        while self._pending:
+            step, metrics = self._pending[0]
+            done = all(cast(Any, value).is_ready() for value in metrics.values())
+            if not done and len(self._pending) <= self._ahead:
+                return
+            self._pending.popleft()
+            yield _fetch(step, metrics)
+
+    def drain(self) -> Iterator[StepMetrics]:
+        """Waits for everything and yields it."""
+        while self._pending:
+            yield _fetch(*self._pending.popleft())
+
+
+def _fetch(step: int, metrics: Mapping[str, jax.Array]) -> StepMetrics:
+    return StepMetrics(step, {name: np.asarray(value) for name, value in metrics.items()})
+
+
+def scalars(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Flattens arrays to Python floats: a value per layer becomes `decoder/layer/norm/0`, ..."""
+    flat: dict[str, float] = {}
+    for name, value in values.items():
+        if value.ndim == 0:
+            flat[name] = float(value)
+        else:
+            for index in np.ndindex(value.shape):
+                flat[f"{name}/{'/'.join(map(str, index))}"] = float(value[index])
+    return flat

@@ -1,0 +1,111 @@
+"""Where metrics go."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from axlearn_core.config import Configurable
+from axlearn_core.errors import UserError
+
+Kind = Literal["train", "eval", "performance"]
+
+
+class Writer(Configurable):
+    """Receives the values of a run, in the order of its steps."""
+
+    class Config(Configurable.Config):
+        """A writer's fields."""
+
+    def open(self, directory: Path, *, after_step: int) -> None:
+        """Prepares to write a run that goes on after a step (0: that begins).
+
+        Values that an earlier, interrupted attempt wrote for later steps are to be dropped: those
+        steps are made again.
+        """
+        raise NotImplementedError(type(self))
+
+    def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        """Records the values of a step. `performance` values differ from run to run."""
+        raise NotImplementedError(type(self))
+
+    def flush(self) -> None:
+        """Makes everything written so far survive the end of the process."""
+
+    def close(self) -> None:
+        """Ends writing."""
+
+
+class JsonlWriter(Writer):
+    """Writes `metrics.jsonl` and `performance.jsonl`, an object per record.
+
+    `metrics.jsonl` holds what a rerun reproduces bit for bit (floats are written so that they read
+    back to the same bits); speed and memory go to the other file.
+    """
+
+    def open(self, directory: Path, *, after_step: int) -> None:
+        self._files: dict[str, IO[str]] = {}
+        for name in ("metrics", "performance"):
+            path = directory / f"{name}.jsonl"
+            _truncate(path, after_step)
+            self._files[name] = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        file = self._files["performance" if kind == "performance" else "metrics"]
+        file.write(json.dumps({"step": step, **values}) + "\n")
+        file.flush()
+
+    def flush(self) -> None:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _truncate(path: Path, after_step: int) -> None:
+    """Drops the records of steps that will be made again, and a last line cut short by a kill."""
+    if not path.exists():
+        return
+    kept = 0
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if not line.endswith(b"\n") or record["step"] > after_step:
+                break
+            kept += len(line)
+    with path.open("rb+") as file:
+        file.truncate(kept)
+
+
+class TensorBoardWriter(Writer):
+    """Writes event files below `tensorboard/`, for `tensorboard --logdir`."""
+
+    def open(self, directory: Path, *, after_step: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "the tensorboard writer needs tensorboardX: pip install 'axlearn-core[tensorboard]'"
+            ) from None
+        # TensorBoard hides what an interrupted attempt wrote from purge_step on.
+        self._writer: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=after_step + 1)
+
+    def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            tag = name if "/" in name else f"{kind}/{name}"
+            self._writer.add_scalar(tag, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

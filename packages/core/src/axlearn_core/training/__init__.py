@@ -1,0 +1,1 @@
+"""The loop that trains, and the contract of what it is fed with."""

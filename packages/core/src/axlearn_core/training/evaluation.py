@@ -1,0 +1,61 @@
+"""Evaluation: the mean loss over data of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from axlearn_core.config import REQUIRED, Configurable
+from axlearn_core.training.input import Input
+from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.program import Program
+from axlearn_core.training.state import TrainState
+from axlearn_core.training.step import EvalStep
+
+
+class Evaluation(Configurable):
+    """Measures the loss per target token and, for text, per character."""
+
+    class Config(Configurable.Config):
+        input: Input.Config = REQUIRED
+        every: int | None = None  # steps; null evaluates only when training ends
+        max_batches: int | None = None  # null: one pass over the input, which must end
+
+    def __init__(self, config: Config, *, name: str):
+        super().__init__(config)
+        self.name = name
+        self.input: Input = config.input.instantiate()
+        self._every = config.every
+        self._max_batches = config.max_batches
+        self._step: EvalStep | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether the schedule asks for an evaluation after this step."""
+        return self._every is not None and step % self._every == 0
+
+    def run(self, program: Program, state: TrainState) -> dict[str, float]:
+        """Returns `loss` (nats per target token), `loss_per_character` for text, and `tokens`.
+
+        The sums are taken in the order of the batches, so that the same state gives the same bits.
+        """
+        if self._step is None:
+            self._step = program.compile_eval_step(self.input.batch_shape())
+        total, weight = 0.0, 0.0
+        for batch in self._batches():
+            loss = self._step(state, place_batch(batch, program.placement))
+            total += float(loss.total)
+            weight += float(loss.weight)
+        mean = total / max(weight, 1.0)
+        values = {"loss": mean, "tokens": weight}
+        if (characters := self.input.characters_per_token()) is not None:
+            values["loss_per_character"] = mean / characters
+        return values
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        batches = self.input.batches(
+            process_index=jax.process_index(), process_count=jax.process_count()
+        )
+        return itertools.islice(batches, self._max_batches)

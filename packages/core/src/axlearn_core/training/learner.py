@@ -1,0 +1,63 @@
+"""What the trainer needs of a learner."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from axlearn_core.config import ConfigBase, Configurable
+from axlearn_core.module.parameters import ParameterSpecs
+
+Params = dict[str, Any]
+"""Arrays, nested by module name: the trainable parameters or their gradients."""
+
+
+class LearnerUpdate(NamedTuple):
+    """What one step of learning gives."""
+
+    params: Params  # as they came in, changed
+    opt_state: Any  # as it came in, advanced
+    metrics: dict[str, jax.Array]  # [] float32 each, by name: "gradient_norm", ...
+
+
+class Learner(Configurable):
+    """Turns gradients into new parameters.
+
+    A learner knows the parameters' declarations from its construction,
+    `cfg.learner.instantiate(specs=specs)`, and holds no arrays: the trainer keeps its state. It
+    sees trainable parameters only.
+    """
+
+    class Config(Configurable.Config):
+        total_steps: int | None = None  # that schedules span; None: the trainer's max_step
+
+    def __init__(self, config: ConfigBase, *, specs: ParameterSpecs) -> None:
+        """Args: specs: the declarations of the trainable parameters, nested by module name."""
+        super().__init__(config)
+        self.specs = specs
+
+    def init(self, params: Params) -> Any:
+        """Returns the optimizer state before the first update, any tree of arrays."""
+        raise NotImplementedError(type(self))
+
+    def update(
+        self, grads: Params, opt_state: Any, params: Params, step: jax.Array
+    ) -> LearnerUpdate:
+        """Makes one update.
+
+        Args:
+            grads: the gradient of the loss, shaped like `params`.
+            opt_state: what `init` or the update before returned.
+            params: the trainable parameters.
+            step: how many updates came before, [] int32; 0 for the first.
+        """
+        raise NotImplementedError(type(self))
+
+    def state_axes(self) -> Any:
+        """Returns the optimizer state's tree with the logical axes of each leaf in its place.
+
+        The axes are a tuple with a name or None per dimension. What belongs to a parameter has the
+        parameter's axes, and is thus placed where the parameter is; scalars have `()`.
+        """
+        raise NotImplementedError(type(self))

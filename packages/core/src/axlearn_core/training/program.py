@@ -1,0 +1,145 @@
+"""The compiled programs of a run: the initial state, the training step, the evaluation step."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, cast
+
+import jax
+
+from axlearn_core.config import ConfigError
+from axlearn_core.parallel import Placement, parameter_shardings, partition_spec, placing
+from axlearn_core.training.input import BatchShape
+from axlearn_core.training.learner import Learner
+from axlearn_core.training.model import Model
+from axlearn_core.training.state import TrainState, initial_state, state_axes
+from axlearn_core.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+
+
+class MemoryEstimate(NamedTuple):
+    """What the compiled step needs on each device, in bytes."""
+
+    state: int
+    temporary: int
+
+    @property
+    def total(self) -> int:
+        return self.state + self.temporary
+
+
+class Program:
+    """Traces and compiles a run's steps for a mesh; holds no arrays."""
+
+    def __init__(
+        self,
+        model: Model,
+        learner: Learner,
+        placement: Placement,
+        *,
+        seed: int,
+        accumulation: int,
+        compute_dtype: str | None,
+    ):
+        self.model = model
+        self.learner = learner
+        self.placement = placement
+        self._seed = seed
+        self._accumulation = accumulation
+        self._compute_dtype = compute_dtype
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
+        parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
+        self.state = self._state_structs()
+
+    def initial_state(self) -> TrainState:
+        """Creates the state of a run that begins, each part where it belongs."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        create = jax.jit(self._initial_state, out_shardings=shardings)
+        return cast(TrainState, create())
+
+    def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
+        """Compiles the training step in the background."""
+        self._check_batch(batch_shape)
+        return self._workers.submit(self._compile_train_step, batch_shape)
+
+    def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
+        """Compiles the evaluation step for batches of a shape."""
+        step = make_eval_step(self.model, compute_dtype=self._compute_dtype)
+        with placing(self.placement):
+            lowered = jax.jit(step).lower(self.state, self.batch_structs(batch_shape))
+            return cast(EvalStep, lowered.compile())
+
+    def batch_structs(self, batch_shape: BatchShape) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what a global batch looks like on the mesh."""
+        return {
+            name: jax.ShapeDtypeStruct(shape, dtype, sharding=self.placement.batch(len(shape)))
+            for name, (shape, dtype) in batch_shape.items()
+        }
+
+    def _initial_state(self) -> TrainState:
+        return initial_state(self.model, self.learner, self._seed)
+
+    def _state_structs(self) -> TrainState:
+        structs = jax.eval_shape(self._initial_state)
+        axes = state_axes(self.model, self.learner)
+        leaves, tree = jax.tree.flatten(structs)
+        names = cast(Any, tree).flatten_up_to(axes)
+        placed = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.placement.sharding(*axis_names))
+            for x, axis_names in zip(leaves, names, strict=True)
+        ]
+        return cast(TrainState, jax.tree.unflatten(tree, placed))
+
+    def _check_batch(self, batch_shape: BatchShape) -> None:
+        rows = {shape[0] for shape, _ in batch_shape.values()}.pop()
+        spec = partition_spec(("batch",), self.placement.rules)[0] or ()
+        axes = (spec,) if isinstance(spec, str) else tuple(spec)
+        ways = 1
+        for axis in axes:
+            ways *= self.placement.mesh.shape[axis]
+        if rows % (ways * self._accumulation):
+            needed = " x ".join([*axes, "accumulation"])
+            raise ConfigError(
+                f"input.batch_size (={rows}) must be a multiple of {needed} "
+                f"(={ways * self._accumulation}), so that every device gets whole rows"
+            )
+
+    def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
+        step = make_train_step(
+            self.model,
+            self.learner,
+            accumulation=self._accumulation,
+            compute_dtype=self._compute_dtype,
+        )
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        start = time.perf_counter()
+        with placing(self.placement):
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+            lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
+        traced = time.perf_counter()
+        compiled = lowered.compile()
+        done = time.perf_counter()
+        return CompiledStep(
+            cast(TrainStep, compiled), traced - start, done - traced, _memory(compiled)
+        )
+
+
+class CompiledStep(NamedTuple):
+    """The training step, ready to run."""
+
+    run: TrainStep
+    trace_seconds: float
+    compile_seconds: float
+    memory: MemoryEstimate | None
+
+
+def _memory(compiled: Any) -> MemoryEstimate | None:
+    analysis = compiled.memory_analysis()
+    if analysis is None:  # a backend that does not tell
+        return None
+    return MemoryEstimate(
+        int(analysis.argument_size_in_bytes),
+        int(analysis.temp_size_in_bytes)
+        + int(analysis.output_size_in_bytes)
+        - int(analysis.alias_size_in_bytes),
+    )

@@ -1,0 +1,124 @@
+"""Tells all who listen what a run does: the terminal, the writers, the plugins' observers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from axlearn_core.observe.metrics import StepMetrics, scalars
+from axlearn_core.observe.performance import Performance
+from axlearn_core.observe.progress import Progress, count, duration, size
+from axlearn_core.observe.writers import Kind, Writer
+from axlearn_core.plugins import (
+    CheckpointSaved,
+    EvalCompleted,
+    RunFinished,
+    RunStarted,
+    StepCompleted,
+    get_registry,
+)
+
+
+class Report:
+    """Passes a run's events on, in the order of its steps.
+
+    Attributes:
+        last: the newest values by kind ("train", or an evaluation's name).
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        writers: Sequence[Writer],
+        performance: Performance,
+        *,
+        max_step: int,
+        log_every: int,
+    ):
+        self._progress = progress
+        self._writers = writers
+        self._performance = performance
+        self._max_step = max_step
+        self._log_every = log_every
+        self._hook = get_registry().hook
+        self._watched = bool(self._hook.implementers("axlearn_step_completed"))
+        self._first_step = 0
+        self.last: dict[str, dict[str, float]] = {}
+
+    def started(self, directory: Path, experiment: str, *, after_step: int) -> None:
+        for writer in self._writers:
+            writer.open(directory, after_step=after_step)
+        self._first_step = after_step + 1
+        self._hook.axlearn_run_started(RunStarted(directory, experiment, self._max_step))
+
+    def step(self, metrics: StepMetrics, *, waited: float) -> None:
+        """Takes the values of a step that have arrived; `waited` is for `Performance`."""
+        step = metrics.step
+        logged = step in (self._first_step, self._max_step) or step % self._log_every == 0
+        values = metrics.values
+        if logged or self._watched:
+            everything = scalars({k: v for k, v in values.items() if k != "finite"})
+            self._hook.axlearn_step_completed(StepCompleted(step, everything))
+        if logged:
+            self.last["train"] = everything
+            self._write(step, "train", everything)
+            if step == self._first_step:  # the first interval would measure the warm-up
+                self._performance.start(step, waited)
+                speed = {}
+            else:
+                speed = self._performance.measure(step, waited)
+                self._write(step, "performance", speed)
+        else:
+            speed = {}
+        shown = {"loss": f"{float(values['loss']):.4f}"}
+        if logged:
+            shown |= self._details(step, everything, speed)
+        self._progress.step(step, shown, logged=logged)
+
+    def evaluated(self, step: int, name: str, values: dict[str, float]) -> None:
+        self.last[name] = values
+        self._write(step, "eval", {f"{name}/{key}": value for key, value in values.items()})
+        self._hook.axlearn_eval_completed(EvalCompleted(step, name, values))
+        shown = f"loss {values['loss']:.4f} nats/token"
+        if "loss_per_character" in values:
+            shown += f", {values['loss_per_character']:.4f} nats/character"
+        self._progress.say(f"eval {name} at step {step}: {shown}")
+
+    def saved(self, step: int, path: Path) -> None:
+        self._hook.axlearn_checkpoint_saved(CheckpointSaved(step, path))
+
+    def flush(self) -> None:
+        """Puts on disk what a checkpoint must not be ahead of."""
+        for writer in self._writers:
+            writer.flush()
+
+    def resumed_timing(self, step: int, waited: float) -> None:
+        """Leaves out of the next interval what was no training (an evaluation, a save)."""
+        self._performance.start(step, waited)
+
+    def finished(self, step: int, reason: str) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._hook.axlearn_run_finished(RunFinished(step, reason))
+
+    def _write(self, step: int, kind: Kind, values: dict[str, float]) -> None:
+        for writer in self._writers:
+            writer.write(step, kind, values)
+
+    def _details(
+        self, step: int, values: dict[str, float], speed: dict[str, float]
+    ) -> dict[str, str]:
+        shown = {}
+        if "learning_rate" in values:
+            shown["lr"] = f"{values['learning_rate']:.2e}"
+        if "gradient_norm" in values:
+            shown["grad"] = f"{values['gradient_norm']:.2f}"
+        if speed:
+            shown["tok/s"] = count(speed["tokens_per_second"])
+            if "mfu" in speed:
+                shown["mfu"] = f"{speed['mfu']:.0%}"
+            shown["wait"] = f"{speed['data_wait']:.0%}"
+            if "memory_bytes" in speed:
+                shown["mem"] = size(speed["memory_bytes"])
+            shown["eta"] = duration((self._max_step - step) * speed["seconds_per_step"])
+        return shown

@@ -1,0 +1,134 @@
+"""The directory of a run: one run at a time, and never another experiment's.
+
+It holds `run.json` (the config's values and how it was made), `metrics.jsonl`, `performance.jsonl`
+and `checkpoints/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import fnmatch
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from axlearn_core.config import ConfigBase, Difference
+from axlearn_core.config.text import flat
+from axlearn_core.errors import UserError
+
+RUN = "run.json"
+CONFIG = "config.json"
+
+# What may change between two sessions of one run, because no earlier step depends on it.
+FREE_TO_CHANGE = (
+    "max_step",
+    "log_every",
+    "checkpoint.*",
+    "checkpoint",
+    "evaluations",
+    "evaluations.*",
+    "writers",
+    "writers.*",
+    "mesh_shape",
+    "compile_cache",
+)
+
+
+class RunDirectoryError(UserError):
+    """The directory cannot be used for this run."""
+
+
+class RunDirectory(NamedTuple):
+    """A directory that this process has locked.
+
+    Attributes:
+        path: where it is.
+        changes: free-to-change values that differ from the session before.
+        is_new: whether no run was here before.
+    """
+
+    path: Path
+    changes: list[Difference]
+    is_new: bool
+
+
+@contextlib.contextmanager
+def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterator[RunDirectory]:
+    """Locks the directory for the run that `config` describes, creating it if need be.
+
+    Raises:
+        RunDirectoryError: if it cannot be written, another process trains in it, or it holds a run
+            of another config (the differences are listed).
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a+")
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write to {path}: {error.strerror}. Choose another --dir, or change its owner "
+            "or permissions"
+        ) from error
+    with lock:
+        _lock(lock.fileno(), path)
+        is_new = not (path / RUN).exists()
+        changes = [] if is_new else _compare(path, config)
+        _write_atomically(path / RUN, {**facts, "config": flat(config)})
+        yield RunDirectory(path, changes, is_new)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = os.read(descriptor, 32).decode() or "unknown"
+        raise RunDirectoryError(
+            f"another process (pid {owner}) is training in {path}. Wait for it or stop it, or "
+            "choose another --dir"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+
+
+def _compare(path: Path, config: ConfigBase) -> list[Difference]:
+    try:
+        before: dict[str, str] = json.loads((path / RUN).read_text(encoding="utf-8"))["config"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise RunDirectoryError(
+            f"{path / RUN} is damaged ({error}), so it is unknown what was trained here. Choose "
+            "another --dir, or move that file away if you are sure that it is the same experiment"
+        ) from error
+    now = flat(config)
+    differences = [
+        Difference(name, before.get(name), now.get(name))
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    free = [d for d in differences if any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
+    fixed = [d for d in differences if d not in free]
+    if fixed:
+        shown = "".join(f"\n  {line}" for line in describe(fixed[:12]))
+        more = f"\n  ... and {len(fixed) - 12} more" if len(fixed) > 12 else ""
+        raise RunDirectoryError(
+            f"{path} holds a run of another config, which stays as it is. It differs in:"
+            f"{shown}{more}\nChoose another --dir, or use the config that the run was started with"
+        )
+    return free
+
+
+def describe(differences: Sequence[Difference]) -> list[str]:
+    """Returns `path: old -> new` lines."""
+    return [
+        f"{d.path}: {'(absent)' if d.old is None else d.old} -> "
+        f"{'(absent)' if d.new is None else d.new}"
+        for d in differences
+    ]
+
+
+def _write_atomically(path: Path, data: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    partial.replace(path)

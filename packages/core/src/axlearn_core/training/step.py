@@ -1,0 +1,123 @@
+"""One training step and one evaluation step, as pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.module import OutputCollection, flatten_paths, functional
+from axlearn_core.training.learner import Learner
+from axlearn_core.training.model import Batch, Loss, Model
+from axlearn_core.training.state import TrainState, Tree, merge_trees
+
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], Loss]
+
+
+def make_train_step(
+    model: Model, learner: Learner, *, accumulation: int = 1, compute_dtype: str | None = None
+) -> TrainStep:
+    """Returns `step(state, batch) -> (state, metrics)`.
+
+    The loss is the sum over target tokens divided by their total weight, over all micro-batches, so
+    `accumulation=N` gives the update of one batch. If the loss or the gradient is not finite, the
+    state stays as it was and is marked as halted.
+    """
+
+    def gradients(state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
+        """Returns the gradient of the mean loss, the next module state, and what to report."""
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        weight = jnp.maximum(model.target_weight(batch), 1.0)
+
+        def mean_loss(
+            params: Tree, module_state: Tree, batch: Batch, key: jax.Array
+        ) -> tuple[jax.Array, OutputCollection]:
+            variables = merge_trees(cast_floats(params, compute_dtype), module_state)
+            loss, outputs = functional(
+                model, state=variables, prng_key=key, inputs=(batch,), is_training=True
+            )
+            return loss.total / weight, outputs
+
+        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        if accumulation == 1:
+            (loss, outputs), grads = gradient(state.params, state.module_state, batch, key)
+            module_state = merge_trees(state.module_state, outputs.state_updates)
+            return grads, module_state, {"loss": loss, **flatten_paths(outputs.summaries)}
+
+        def accumulate(
+            carry: tuple[Tree, jax.Array, Tree], micro: tuple[Batch, jax.Array]
+        ) -> tuple[tuple[Tree, jax.Array, Tree], Tree]:
+            grads, loss, module_state = carry
+            batch, index = micro
+            micro_key = jax.random.fold_in(key, index)
+            (more, outputs), added = gradient(state.params, module_state, batch, micro_key)
+            grads = jax.tree.map(jnp.add, grads, added)
+            module_state = merge_trees(module_state, outputs.state_updates)
+            return (grads, loss + more, module_state), outputs.summaries
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (grads, loss, module_state), summaries = jax.lax.scan(
+            accumulate,
+            (zeros, jnp.zeros(()), state.module_state),
+            (_micro_batches(batch, accumulation), jnp.arange(accumulation)),
+        )
+        mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), summaries)
+        return grads, module_state, {"loss": loss, **flatten_paths(mean)}
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, module_state, metrics = gradients(state, batch)
+        update = learner.update(grads, state.learner, state.params, state.step)
+        metrics |= update.metrics
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(update.metrics["gradient_norm"])
+        goes_on = finite & ~state.halted
+        changed = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=update.params,
+            learner=update.opt_state,
+            module_state=module_state,
+        )
+        kept = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), changed, state)
+        metrics |= {"finite": finite, "target_tokens": model.target_weight(batch)}
+        return dataclasses.replace(kept, halted=~goes_on), metrics
+
+    return train_step
+
+
+def make_eval_step(model: Model, *, compute_dtype: str | None = None) -> EvalStep:
+    """Returns `step(state, batch) -> Loss`, without randomness."""
+
+    def eval_step(state: TrainState, batch: Batch) -> Loss:
+        variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
+        loss, _ = functional(model, state=variables, prng_key=None, inputs=(batch,))
+        return Loss(*loss)
+
+    return eval_step
+
+
+def cast_floats(tree: Mapping[str, Any], dtype: str | None) -> Tree:
+    """Casts floating point arrays to the dtype in which a model computes."""
+    if dtype is None:
+        return dict(tree)
+
+    def cast(x: jax.Array) -> jax.Array:
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return dict(jax.tree.map(cast, tree))
+
+
+def _micro_batches(batch: Batch, count: int) -> Batch:
+    """Reshapes [batch, ...] to [count, batch / count, ...].
+
+    Micro-batch i takes the rows i, i + count, ..., so that each device keeps the rows it has.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 0, 1)
+
+    return {name: split(x) for name, x in batch.items()}

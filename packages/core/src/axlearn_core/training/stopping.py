@@ -1,0 +1,61 @@
+"""Stopping well: SIGTERM and Ctrl-C finish the step, save, and end the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Literal
+
+Reason = Literal["preempted", "interrupted"]
+
+EXIT_INTERRUPTED = 130  # the shell's convention for a program that Ctrl-C ended
+
+
+class StopRequest:
+    """Whether, and why, somebody asked the run to stop."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.reason: Reason | None = None
+        self._say = say
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Reacts to a signal: the first one asks, a second Ctrl-C ends the process at once."""
+        if number == signal.SIGTERM:
+            self.reason = self.reason or "preempted"
+            self._say("SIGTERM: finishing this step, then saving")
+        elif self.reason is None:
+            self.reason = "interrupted"
+            self._say("Ctrl-C: finishing this step, then saving; press it again to stop at once")
+        else:
+            self._say(
+                "Ctrl-C again: stopped without saving. Complete checkpoints are intact; the same "
+                "command goes on from the newest"
+            )
+            sys.stdout.flush()
+            os._exit(EXIT_INTERRUPTED)  # no thread may delay it
+
+
+@contextlib.contextmanager
+def stopping_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Within the block, signals set the returned request instead of ending the process.
+
+    Outside the main thread no signal can be handled, and the request is never set.
+    """
+    request = StopRequest(say)
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {n: signal.signal(n, request.handle) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,320 @@
+"""The training loop, from config to the last line, in the order in which it happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from axlearn_core.checkpoint import newest_intact, remove_incomplete, set_aside
+from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
+from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
+from axlearn_core.errors import UserError
+from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
+from axlearn_core.observe.performance import Performance
+from axlearn_core.observe.progress import Progress, duration, size
+from axlearn_core.observe.writers import JsonlWriter, Writer
+from axlearn_core.parallel import DEFAULT_RULES, Placement, check_rules, make_mesh
+from axlearn_core.plugins import get_registry
+from axlearn_core.training.evaluation import Evaluation
+from axlearn_core.training.input import Input
+from axlearn_core.training.learner import Learner
+from axlearn_core.training.model import Model
+from axlearn_core.training.prefetch import Prefetcher
+from axlearn_core.training.program import Program
+from axlearn_core.training.report import Report
+from axlearn_core.training.run_directory import RunDirectory, describe, open_run
+from axlearn_core.training.state import TrainState, split_trainable
+from axlearn_core.training.stopping import StopRequest, stopping_on_signals
+from axlearn_core.training.summary import summary_lines
+
+
+class NonFiniteError(UserError):
+    """The loss or the gradient became infinite or NaN."""
+
+
+class Result(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        step: the last completed step.
+        reason: "completed", "preempted" (SIGTERM) or "interrupted" (Ctrl-C).
+        values: the newest values by kind: "train", and each evaluation's name.
+    """
+
+    step: int
+    reason: str
+    values: dict[str, dict[str, float]]
+
+
+class Trainer(Configurable):
+    """Trains a model. Its config is the root of every experiment."""
+
+    class Config(Configurable.Config):
+        model: Model.Config = REQUIRED
+        learner: Learner.Config = REQUIRED
+        input: Input.Config = REQUIRED
+        max_step: int = REQUIRED  # updates in all; schedules span them
+        evaluations: dict[str, Evaluation.Config] = {}
+        seed: int = 0  # of parameters and dropout; the input has a seed of its own
+        accumulation: int = 1  # micro-batches per step; the update is that of one batch
+        compute_dtype: str | None = None  # e.g. "bfloat16"; null computes as parameters are stored
+        mesh_shape: dict[str, int] = {"data": -1}  # sizes by axis; -1 takes the devices left
+        sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
+        checkpoint: Checkpointer.Config = Checkpointer.default_config()
+        log_every: int = 10  # steps between records
+        writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
+        compile_cache: str | None = "~/.cache/axlearn/compiled"  # null compiles anew every time
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        if config.max_step < 1 or config.log_every < 1 or config.accumulation < 1:
+            raise ConfigError("max_step, log_every and accumulation must be at least 1")
+        check_rules(config.sharding_rules)
+        self.model: Model = config.model.instantiate(name="model")
+        specs = self.model.parameter_specs()
+        total_steps = config.learner.total_steps or config.max_step
+        self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
+            specs=split_trainable(specs, specs)[0]
+        )
+        self.input: Input = config.input.instantiate()
+        self.evaluations: list[Evaluation] = [
+            evaluation.instantiate(name=name) for name, evaluation in config.evaluations.items()
+        ]
+        self.writers: list[Writer] = [
+            writer.instantiate() for writer in [JsonlWriter.Config(), *config.writers]
+        ]
+
+    def program(self, placement: Placement) -> Program:
+        """Returns what compiles this run's steps for a mesh."""
+        cfg = self.config
+        return Program(
+            self.model,
+            self.learner,
+            placement,
+            seed=cfg.seed,
+            accumulation=cfg.accumulation,
+            compute_dtype=cfg.compute_dtype,
+        )
+
+    def placement(self) -> Placement:
+        """Returns the mesh over this process's devices with the sharding rules."""
+        return Placement(make_mesh(self.config.mesh_shape), self.config.sharding_rules)
+
+    def run(
+        self,
+        directory: Path,
+        *,
+        experiment: str = "(python)",
+        changes: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Result:
+        """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
+
+        Args:
+            directory: of this run and no other.
+            experiment: its name, for people.
+            changes: lines that say what differs from the experiment and where that was set.
+            progress: where to print; standard output by default.
+
+        Raises:
+            UserError: for what the user can mend; everything saved so far stays intact.
+        """
+        progress = progress or Progress(self.config.max_step)
+        facts = {"experiment": experiment, "plugins": get_registry().fingerprint()}
+        _use_compile_cache(self.config.compile_cache)
+        with (
+            open_run(directory, self.config, facts) as run,
+            stopping_on_signals(progress.say) as stop,
+        ):
+            return self._run(run, stop, progress, experiment, changes)
+
+    def _run(
+        self,
+        run: RunDirectory,
+        stop: StopRequest,
+        progress: Progress,
+        experiment: str,
+        changes: Sequence[str],
+    ) -> Result:
+        cfg = self.config
+        program = self.program(self.placement())
+        compiling = program.compile_train_step(self.input.batch_shape())
+        for line in summary_lines(self, program, experiment, changes, run.path):
+            progress.say(line)
+
+        state, facts = self._restore_or_create(program, run, progress)
+        first = int(state.step)
+        if first >= cfg.max_step:
+            progress.say(f"step {first} of {cfg.max_step} is done already; nothing to do")
+            return Result(first, "completed", facts.get("values", {}))
+        batches = self.input.batches(
+            process_index=jax.process_index(), process_count=jax.process_count()
+        )
+        if facts:
+            batches.set_state(facts["input"])
+        prefetcher = Prefetcher(batches, program.placement)
+
+        train_step, trace_seconds, compile_seconds, memory = compiling.result()
+        needs = f", needs {size(memory.total)} per device" if memory else ""
+        progress.say(
+            f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
+            f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
+        )
+
+        report = self._report(progress)
+        report.started(run.path, experiment, after_step=first)
+        checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
+        under_way = MetricsQueue()
+        began, step, reason = time.perf_counter(), first, "failed"
+        try:
+            while step < cfg.max_step and not stop:
+                batch, input_state = next(prefetcher)
+                state, metrics = train_step(state, batch)
+                step += 1
+                under_way.add(step, metrics)
+                for arrived in under_way.arrived():
+                    self._check_and_report(arrived, report, prefetcher.waited)
+                for saved in checkpointer.poll():
+                    report.saved(*saved)
+
+                last = step == cfg.max_step or bool(stop)
+                evaluations = [e for e in self.evaluations if e.due(step) or step == cfg.max_step]
+                if not (evaluations or last or checkpointer.due(step)):
+                    continue
+                for arrived in under_way.drain():
+                    self._check_and_report(arrived, report, prefetcher.waited)
+                for evaluation in evaluations:
+                    report.evaluated(step, evaluation.name, evaluation.run(program, state))
+                if last or checkpointer.due(step):
+                    report.flush()
+                    texts = self._config_texts()
+                    checkpointer.save(step, state, self._facts(input_state, report), texts)
+                report.resumed_timing(step, prefetcher.waited)
+            reason = stop.reason or "completed"
+        except StopIteration:
+            raise UserError(
+                f"the input ended after step {step}, before max_step={cfg.max_step}; "
+                "let it repeat, or lower max_step"
+            ) from None
+        finally:
+            prefetcher.close()
+            checkpointer.close()
+            for saved in checkpointer.poll():
+                report.saved(*saved)
+            report.finished(step, reason)
+        for line in _closing_lines(
+            run.path, step, cfg.max_step, time.perf_counter() - began, reason, report
+        ):
+            progress.say(line)
+        return Result(step, reason, report.last)
+
+    def _restore_or_create(
+        self, program: Program, run: RunDirectory, progress: Progress
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Returns the state to go on from, and what its checkpoint says (nothing if none)."""
+        for line in describe(run.changes):
+            progress.say(f"changed since the last session: {line}")
+        if removed := remove_incomplete(run.path):
+            progress.say(f"removed the unfinished save of step {', '.join(map(str, removed))}")
+        info, damaged = newest_intact(run.path)
+        for bad in damaged:
+            aside = set_aside(bad)
+            progress.say(f"the checkpoint of step {bad.step} is damaged: {bad.problem}")
+            progress.say(f"  it is kept as {aside.name} and an earlier one is used")
+        if info is None:
+            why = "" if run.is_new else f": {run.path} holds no complete checkpoint"
+            progress.say(f"starting from scratch{why}")
+            return program.initial_state(), {}
+        facts = read_facts(info.path)
+        self._check_same_input(facts)
+        if (before := facts["plugins"]) != (now := get_registry().fingerprint()):
+            progress.say(f"the plugins changed since step {info.step}: {before} -> {now}")
+        progress.say(f"resuming from step {info.step}")
+        return restore(info.path, program.state), facts
+
+    def _check_same_input(self, facts: Mapping[str, Any]) -> None:
+        before, now = facts["input_description"], self.input.describe()
+        differing = [
+            f"\n  {key}: {before.get(key)} -> {now.get(key)}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if differing:
+            raise UserError(
+                f"the input is not the one that this run was started with:{''.join(differing)}\n"
+                "Resuming would train on other batches. Restore the data, or choose another --dir"
+            )
+
+    def _report(self, progress: Progress) -> Report:
+        cfg = self.config
+        shape = self.input.batch_shape()
+        shapes = {name: dims for name, (dims, _) in shape.items()}
+        rows_and_columns = max(
+            dims[0] * (dims[1] if len(dims) > 1 else 1) for dims in shapes.values()
+        )
+        performance = Performance(
+            tokens_per_step=rows_and_columns,
+            flops_per_step=self.model.flops_per_step(shapes),
+            peak_flops=None,
+            memory=lambda: None,
+        )
+        return Report(
+            progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
+        )
+
+    def _check_and_report(self, metrics: StepMetrics, report: Report, waited: float) -> None:
+        report.step(metrics, waited=waited)
+        if not metrics.values["finite"]:
+            raise NonFiniteError(
+                f"step {metrics.step}: the loss ({float(metrics.values['loss'])}) or the gradient "
+                f"norm ({float(metrics.values['gradient_norm'])}) is not finite. Nothing was "
+                "updated from there on, and the last checkpoint is intact. Lower the learning rate, "
+                "clip more tightly, or look at this step's data"
+            )
+
+    def _facts(self, input_state: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        return {
+            "input": input_state,
+            "input_description": self.input.describe(),
+            "plugins": get_registry().fingerprint(),
+            "config_hash": config_hash(self.config),
+            "values": report.last,
+        }
+
+    def _config_texts(self) -> dict[str, str]:
+        texts = {"config.txt": to_text(self.config)}
+        try:
+            texts["config.json"] = to_json(self.config, get_registry())
+        except ConfigError as error:  # a component that no plugin registers, used from Python
+            texts["config.json.missing"] = str(error)
+        return texts
+
+
+def _use_compile_cache(folder: str | None) -> None:
+    if folder is not None:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+
+
+def _closing_lines(
+    directory: Path, step: int, max_step: int, seconds: float, reason: str, report: Report
+) -> list[str]:
+    if reason != "completed":
+        return [
+            f"{reason} after step {step} of {max_step}; everything is saved",
+            f"next: run the same command again to go on, or axl checkpoints ls {directory}",
+        ]
+    results = [f"loss {report.last['train']['loss']:.4f}"]
+    for name, values in report.last.items():
+        if "loss_per_character" in values:
+            results.append(f"{name} {values['loss_per_character']:.4f} nats/character")
+        elif name != "train":
+            results.append(f"{name} {values['loss']:.4f} nats/token")
+    return [
+        f"done: step {step} in {duration(seconds)}; {', '.join(results)}",
+        f"next: axl generate {directory}",
+    ]
