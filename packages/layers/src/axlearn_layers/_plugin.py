@@ -1,1 +1,38 @@
 """What this package provides."""
+
+from axlearn_core.plugins import LayerRecord, ModelRecord, hookimpl
+
+_PACKAGE = "axlearn_layers"
+
+
+@hookimpl
+def axlearn_layers() -> list[LayerRecord]:
+    return [
+        _layer("linear", "linear:Linear", "Linear projection between any dimensions."),
+        _layer("embedding", "embedding:Embedding", "Token table, also as head (arXiv:1608.05859)."),
+        _layer("rms_norm", "norms:RMSNorm", "Root mean square norm (arXiv:1910.07467)."),
+        _layer("layer_norm", "norms:LayerNorm", "Layer norm with bias (arXiv:1607.06450)."),
+        _layer("fused_qkv", "qkv:FusedQKV", "Grouped queries, keys, values (arXiv:2305.13245)."),
+        _layer("rotary", "rotary:Rotary", "Rotary positions around a QKV (arXiv:2104.09864)."),
+        _layer("learned_positions", "positions:LearnedPositions", "Trained absolute positions."),
+        _layer("attention", "attention:Attention", "Multi-head attention (arXiv:1706.03762)."),
+        _layer("contiguous_cache", "cache:ContiguousCache", "Keys and values, slot = position."),
+        _layer("gated_feed_forward", "feed_forward:GatedFeedForward", "SwiGLU (arXiv:2002.05202)."),
+        _layer("dense_feed_forward", "feed_forward:DenseFeedForward", "Two linear maps, GELU."),
+        _layer("scaled_dim", "feed_forward:ScaledDim", "Hidden dimension by the input's."),
+        _layer("transformer_block", "block:TransformerBlock", "Pre-norm block (arXiv:2002.04745)."),
+        _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
+        _layer("remat", "stack:Remat", "Which activations to keep, by name."),
+        _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),
+    ]
+
+
+@hookimpl
+def axlearn_models() -> list[ModelRecord]:
+    return [
+        ModelRecord("causal_lm", f"{_PACKAGE}.causal_lm:CausalLM", "Decoder-only language model."),
+    ]
+
+
+def _layer(name: str, target: str, summary: str) -> LayerRecord:
+    return LayerRecord(name, f"{_PACKAGE}.{target}", summary)

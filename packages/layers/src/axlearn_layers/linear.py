@@ -1,0 +1,74 @@
+"""Linear projections."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.config import REQUIRED
+from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
+
+T = TypeVar("T")
+Dims = int | tuple[int, ...]
+Axes = str | tuple[str | None, ...] | None
+
+
+class Projection(Layer):
+    """Maps the last dimensions of its input to others. An adapter wraps one and is one.
+
+    Either side may have several dimensions: (8, 64) is 8 heads of 64.
+    """
+
+    class Config(Layer.Config):
+        input_dim: Dims = REQUIRED
+        output_dim: Dims = REQUIRED
+        # Logical axes, one per dimension. Parents set them.
+        input_axes: Axes = "embed"
+        output_axes: Axes = "mlp"
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        """[..., *input_dim] -> [..., *output_dim]."""
+        raise NotImplementedError(type(self))
+
+
+class Linear(Projection):
+    """y = x W + b, where W has the shape [*input_dim, *output_dim] and b is optional.
+
+    Computes in the dtype of x. Torch stores the transpose of W.
+    """
+
+    class Config(Projection.Config):
+        bias: bool = False
+        initializer: BaseInitializer.Config = FanIn.default_config()
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        self._initializer = self.config.initializer.instantiate()
+
+    @no_context
+    def own_parameters(self) -> dict[str, ParameterSpec]:
+        cfg = self.config
+        inputs, outputs = _tuple(cfg.input_dim), _tuple(cfg.output_dim)
+        output_axes = _tuple(cfg.output_axes)
+        weight = ParameterSpec(
+            shape=inputs + outputs,
+            axes=_tuple(cfg.input_axes) + output_axes,
+            initializer=self._initializer,
+            dtype=cfg.dtype,
+            fan_in_axes=tuple(range(len(inputs))),
+        )
+        if not cfg.bias:
+            return {"weight": weight}
+        bias = ParameterSpec(outputs, output_axes, zeros, cfg.dtype, weight_decay_scale=0.0)
+        return {"weight": weight, "bias": bias}
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        weight = self.param("weight").astype(x.dtype)
+        y = jnp.tensordot(x, weight, axes=len(_tuple(self.config.input_dim)))
+        return y + self.param("bias").astype(x.dtype) if self.config.bias else y
+
+
+def _tuple(value: T | tuple[T, ...]) -> tuple[T, ...]:
+    return value if isinstance(value, tuple) else (value,)

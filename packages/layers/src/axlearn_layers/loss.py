@@ -1,0 +1,195 @@
+"""Cross entropy of an output head, without ever holding the logits of all tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.module import Module
+
+Carry = TypeVar("Carry")
+
+
+class LossSums(NamedTuple):
+    """Sums over all tokens, each [] float32 and weighted by token. Only `total` has gradients."""
+
+    total: jax.Array  # cross entropy and z-loss
+    cross_entropy: jax.Array
+    z_loss: jax.Array  # scaled
+    correct: jax.Array  # tokens whose target has the highest logit
+
+
+class LinearCrossEntropy(Module):
+    """Sum_t w_t * (lse_t - logit_t[target_t] + z * lse_t^2), with logits = hidden @ table^T.
+
+    lse is the log of the summed exponentials; z pulls it towards 0 (z-loss, arXiv:2204.02311). The
+    result is exact; see `linear_cross_entropy` for how it is computed.
+    """
+
+    class Config(Module.Config):
+        z_loss_scale: float = 0.0  # PaLM takes 1e-4
+        # Tokens of each sequence whose logits exist at one time: batch * chunk_size * vocab_size
+        # float32 numbers. Smaller needs less memory, larger is faster on accelerators.
+        chunk_size: int = 128
+
+    def forward(
+        self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array
+    ) -> jax.Array:
+        """Returns the weighted sum of all tokens' losses, [] float32, and adds summaries.
+
+        Args:
+            hidden: [batch, seq, dim].
+            table: [vocab_size, dim].
+            targets: [batch, seq] int.
+            weights: [batch, seq], 0 for tokens that do not count.
+        """
+        cfg = self.config
+        sums = linear_cross_entropy(
+            hidden, table, targets, weights, cfg.chunk_size, cfg.z_loss_scale
+        )
+        count = jnp.maximum(weights.sum(), 1)
+        self.add_summary("cross_entropy", sums.cross_entropy / count)
+        self.add_summary("accuracy", sums.correct / count)
+        if cfg.z_loss_scale:
+            self.add_summary("z_loss", sums.z_loss / count)
+        return sums.total
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def linear_cross_entropy(
+    hidden: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    chunk_size: int,
+    z_loss_scale: float,
+) -> LossSums:
+    """Computes the loss of a linear output head; see `LinearCrossEntropy`.
+
+    Logits are made for `chunk_size` tokens of every sequence at a time. When differentiated, the
+    gradients of `hidden` and `table` are made in the forward pass, while the chunk's logits
+    exist, so that no product is computed twice (arXiv:2410.10989). Chunks lie along the sequence,
+    so that a batch that is split over devices stays split.
+    """
+    cast_table = table.astype(hidden.dtype)
+
+    def step(sums: LossSums, chunk: _Tokens) -> tuple[LossSums, None]:
+        added, _ = _chunk_loss(chunk, cast_table, z_loss_scale)
+        return _add(sums, added), None
+
+    return _over_chunks(step, _nothing(), _Tokens(hidden, targets, weights), chunk_size)[0]
+
+
+def _loss_with_gradients(
+    hidden: jax.Array,
+    table: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    chunk_size: int,
+    z_loss_scale: float,
+) -> tuple[LossSums, tuple[jax.Array, jax.Array]]:
+    cast_table = table.astype(hidden.dtype)
+
+    def step(
+        carry: tuple[LossSums, jax.Array], chunk: _Tokens
+    ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
+        sums, table_gradient = carry
+        added, logit_gradient = _chunk_loss(chunk, cast_table, z_loss_scale)
+        gradient = logit_gradient.astype(hidden.dtype)
+        table_gradient += jnp.einsum(
+            "bcv,bcd->vd", gradient, chunk.hidden, preferred_element_type=jnp.float32
+        )
+        return (_add(sums, added), table_gradient), jnp.einsum("bcv,vd->bcd", gradient, cast_table)
+
+    start = (_nothing(), jnp.zeros(table.shape, jnp.float32))
+    tokens = _Tokens(hidden, targets, weights)
+    (sums, table_gradient), hidden_gradient = _over_chunks(step, start, tokens, chunk_size)
+    return sums, (hidden_gradient, table_gradient.astype(table.dtype))
+
+
+def _scale_gradients(
+    chunk_size: int,
+    z_loss_scale: float,
+    gradients: tuple[jax.Array, jax.Array],
+    cotangents: LossSums,
+) -> tuple[jax.Array, jax.Array, None, None]:
+    hidden, table = gradients
+    outer = cotangents.total
+    return hidden * outer.astype(hidden.dtype), table * outer.astype(table.dtype), None, None
+
+
+linear_cross_entropy.defvjp(_loss_with_gradients, _scale_gradients)
+
+
+class _Tokens(NamedTuple):
+    hidden: jax.Array  # [batch, tokens, dim]
+    targets: jax.Array  # [batch, tokens]
+    weights: jax.Array  # [batch, tokens]
+
+
+def _chunk_loss(
+    chunk: _Tokens, table: jax.Array, z_loss_scale: float
+) -> tuple[LossSums, jax.Array]:
+    """Returns the loss of some tokens and its gradient by the logits, [batch, tokens, vocab].
+
+    The gradient costs nothing where it is not used.
+    """
+    logits = jnp.einsum("bcd,vd->bcv", chunk.hidden, table, preferred_element_type=jnp.float32)
+    targets, weights = chunk.targets[..., None], chunk.weights[..., None].astype(jnp.float32)
+    highest = logits.max(axis=-1, keepdims=True)
+    exponentials = jnp.exp(logits - highest)
+    partition = exponentials.sum(axis=-1, keepdims=True)
+    log_partition = jnp.log(partition) + highest
+    target_logits = jnp.take_along_axis(logits, targets, axis=-1)
+
+    cross_entropy = jnp.sum(weights * (log_partition - target_logits))
+    z_loss = z_loss_scale * jnp.sum(weights * log_partition**2)
+    correct = jnp.sum(weights * (target_logits >= highest))
+    sums = LossSums(cross_entropy + z_loss, cross_entropy, z_loss, correct)
+
+    is_target = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1) == targets
+    pull = (1 + 2 * z_loss_scale * log_partition) / partition
+    return sums, weights * (exponentials * pull - is_target)
+
+
+def _over_chunks(
+    step: Callable[[Carry, _Tokens], tuple[Carry, Any]],
+    carry: Carry,
+    tokens: _Tokens,
+    chunk_size: int,
+) -> tuple[Carry, Any]:
+    """Scans `step` over chunks of the sequence; what it returns is joined along the sequence."""
+    length = tokens.targets.shape[1]
+    if length <= chunk_size:
+        return step(carry, tokens)
+    whole = length - length % chunk_size
+    carry, outputs = jax.lax.scan(
+        step, carry, jax.tree.map(lambda x: _split(x[:, :whole], chunk_size), tokens)
+    )
+    outputs = jax.tree.map(_join, outputs)
+    if whole < length:
+        carry, rest = step(carry, jax.tree.map(lambda x: x[:, whole:], tokens))
+        outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), outputs, rest)
+    return carry, outputs
+
+
+def _split(x: jax.Array, chunk_size: int) -> jax.Array:
+    """[batch, seq, ...] -> [chunks, batch, chunk_size, ...]."""
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk_size, *x.shape[2:]), 1, 0)
+
+
+def _join(x: jax.Array) -> jax.Array:
+    """[chunks, batch, chunk_size, ...] -> [batch, seq, ...]."""
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+
+def _nothing() -> LossSums:
+    return LossSums(*(jnp.zeros((), jnp.float32) for _ in LossSums._fields))
+
+
+def _add(a: LossSums, b: LossSums) -> LossSums:
+    return LossSums(*(x + y for x, y in zip(a, b, strict=True)))

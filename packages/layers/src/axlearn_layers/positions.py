@@ -1,0 +1,48 @@
+"""Absolute positions, added to the token embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from axlearn_core.config import REQUIRED
+from axlearn_core.module import BaseInitializer, Layer, Normal, ParameterSpec, no_context
+
+
+class PositionEmbedding(Layer):
+    """Gives the vector of each position, which the model adds to the token's."""
+
+    class Config(Layer.Config):
+        dim: int = REQUIRED  # set by the model
+
+    def forward(self, positions: jax.Array) -> jax.Array:
+        """[batch, seq] int -> [batch, seq, dim]."""
+        raise NotImplementedError(type(self))
+
+
+class LearnedPositions(PositionEmbedding):
+    """A table with one trained vector per position, as in GPT-2."""
+
+    class Config(PositionEmbedding.Config):
+        max_length: int = REQUIRED  # positions beyond it get the last vector
+        initializer: BaseInitializer.Config = Normal.default_config()
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        self._initializer = self.config.initializer.instantiate()
+
+    @no_context
+    def own_parameters(self) -> dict[str, ParameterSpec]:
+        cfg = self.config
+        shape, axes = (cfg.max_length, cfg.dim), (None, "embed")
+        weight = ParameterSpec(shape, axes, self._initializer, cfg.dtype, fan_in_axes=(1,))
+        return {"weight": weight}
+
+    @no_context
+    def flops_per_token(self, seq_length: int) -> float:
+        """Reading rows multiplies nothing."""
+        return 0.0
+
+    def forward(self, positions: jax.Array) -> jax.Array:
+        return self.param("weight")[positions]

@@ -1,0 +1,100 @@
+"""Depth: layers one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.config import REQUIRED, ConfigError, Configurable
+from axlearn_core.module import (
+    ParameterSpecs,
+    fold_in_name,
+    no_context,
+    remat,
+    scan_layers,
+    stacked_initialize,
+    stacked_specs,
+)
+from axlearn_core.module.context import Tree
+from axlearn_layers.block import TransformerBlock
+from axlearn_layers.flops import flops_per_token
+from axlearn_layers.sequence import SequenceInfo, SequenceLayer
+
+
+class Remat(Configurable):
+    """Which activations of a layer to keep for the backward pass; the rest is made again.
+
+    Names are those that layers give with `checkpoint_name`, such as `attention_query`,
+    `attention_context`, `feed_forward_gate_up` and `block_hidden`.
+    """
+
+    class Config(Configurable.Config):
+        save: str | None = None  # regular expression over whole names; None keeps nothing
+        offload: str | None = None  # the same; kept in host memory
+
+
+class Stack(SequenceLayer):
+    """A sequence layer made of others."""
+
+
+class Repeat(Stack):
+    """`num_layers` layers of one config, each with its own parameters, as one compiled loop.
+
+    Compile time does not grow with depth. Parameters and summaries have a leading axis of
+    `num_layers`. Without `remat` each layer keeps what it needs but what is cheap to make again
+    (attention weights, norms, gates); with it, only the layer's input and what `remat` names.
+    """
+
+    class Config(Stack.Config):
+        layer: SequenceLayer.Config = TransformerBlock.default_config()
+        num_layers: int = REQUIRED
+        remat: Remat.Config | None = None
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        cfg = self.config
+        if cfg.num_layers < 1:
+            raise ConfigError(f"num_layers (={cfg.num_layers}) must be at least 1")
+        self.layer: SequenceLayer = self.add_child("layer", cfg.layer.set(input_dim=cfg.input_dim))
+
+    @no_context
+    def parameter_specs(self) -> ParameterSpecs:
+        return {"layer": stacked_specs(self.layer, self.config.num_layers)}
+
+    @no_context
+    def initialize(self, key: jax.Array) -> Tree:
+        key = fold_in_name(key, "layer")
+        return {"layer": stacked_initialize(self.layer, self.config.num_layers, key)}
+
+    @no_context
+    def flops_per_token(self, seq_length: int) -> float:
+        """All layers alike."""
+        return self.config.num_layers * flops_per_token(self.layer, seq_length)
+
+    def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
+        def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return self._layer_forward()(x, info), None
+
+        x, _ = scan_layers(self.layer, body, x, count=self.config.num_layers)
+        return x
+
+    @no_context
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
+        one = self.layer.init_cache(batch_size, max_length, dtype)
+        count = self.config.num_layers
+        stacked: Tree = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
+        return stacked
+
+    def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
+        def body(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
+            return self.layer.extend(x, cache, info)
+
+        return scan_layers(self.layer, body, x, cache, count=self.config.num_layers)
+
+    def _layer_forward(self) -> Any:
+        policy = self.config.remat
+        if policy is None:
+            return self.layer.forward
+        return remat(self.layer.forward, save=policy.save, offload=policy.offload)
