@@ -256,6 +256,21 @@ def test_a_wrong_type_set_while_building_carries_the_path():
         Clumsy.default_config().instantiate()
 
 
+def test_a_list_spoilt_in_place_is_found_before_its_object_is_made():
+    class Summing(Configurable):
+        class Config(Configurable.Config):
+            sizes: list[int] = []
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.total = sum(config.sizes)
+
+    cfg = config_for(list_of, trainers=[Summing.default_config()])
+    cfg.trainers[0].sizes.append("x")
+    with pytest.raises(BuildError, match=r"trainers.0.sizes\[0\] must be int, got 'x'"):
+        cfg.instantiate()
+
+
 # Classes.
 
 

@@ -1,5 +1,6 @@
 """What to build: typed, partially specified object factories, and how to edit and write them."""
 
+from axlearn_core.config.callables import CallableConfig, config_for
 from axlearn_core.config.edit import Replacement, find, merged, missing, replace, visit
 from axlearn_core.config.errors import (
     BuildError,
@@ -11,14 +12,7 @@ from axlearn_core.config.errors import (
     UnknownFieldError,
     near_names,
 )
-from axlearn_core.config.factory import (
-    CallableConfig,
-    ConfigModifier,
-    ConfigOr,
-    Configurable,
-    config_for,
-    maybe_instantiate,
-)
+from axlearn_core.config.factory import ConfigModifier, ConfigOr, Configurable, maybe_instantiate
 from axlearn_core.config.origin import setting_as
 from axlearn_core.config.overrides import apply_overrides, paths, where
 from axlearn_core.config.record import ConfigBase

@@ -14,9 +14,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from axlearn_core.config.callables import config_for
 from axlearn_core.config.edit import merged
 from axlearn_core.config.errors import ConfigError, near_names
-from axlearn_core.config.factory import Configurable, config_for
+from axlearn_core.config.factory import Configurable
 from axlearn_core.config.origin import DEFAULT, setting_as
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.tree import (

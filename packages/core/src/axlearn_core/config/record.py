@@ -150,15 +150,18 @@ class ConfigBase:
         return copied.set(**fields)
 
     def freeze(self) -> Self:
-        """Makes this config and everything below it read-only, after checking it once more.
-
-        The check repeats because a list or dict may have been changed in place.
-        """
+        """Makes this config and everything below it read-only, after checking it once more."""
         if not self._frozen:
+            self.check()
             for name, value in self.items():
-                self.__dict__[name] = freeze_value(self._fitted(name, value))
-            object.__setattr__(self, "_frozen", True)
+                self.__dict__[name] = freeze_value(value)
+            self._frozen = True
         return self
+
+    def check(self) -> None:
+        """Checks the types of all fields again: a list or dict may have changed in place."""
+        for name, value in self.items():
+            self.__dict__[name] = self._fitted(name, value)
 
     def instantiate(self, **extra: Any) -> Any:
         """Builds what this config describes, passing `extra` to its constructor.
@@ -167,7 +170,7 @@ class ConfigBase:
             MissingFieldsError: listing every unset required field in the tree, with its path.
             BuildError: if a constructor fails; says the config path and the reason.
         """
-        from axlearn_core.config.factory import build
+        from axlearn_core.config.build import build
 
         return build(self, extra)
 

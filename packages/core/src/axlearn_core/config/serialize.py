@@ -16,8 +16,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
+from axlearn_core.config.callables import CallableConfig, config_for
 from axlearn_core.config.errors import ConfigError
-from axlearn_core.config.factory import CallableConfig, Configurable, config_for
+from axlearn_core.config.factory import Configurable
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.tree import config_class
