@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import queue
 import shutil
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ class Checkpointer(Configurable):
             raise ConfigError(f"keep (={config.keep}) must be at least 1")
         if config.every is not None and config.every < 1:
             raise ConfigError(f"every (={config.every}) must be at least 1, or null")
-        self._directory = directory
+        self._directory = directory.absolute()  # Orbax takes no other
         self._every = config.every
         self._keep = config.keep
         self._saver: ocp.AsyncCheckpointer | None = None
@@ -133,6 +134,8 @@ class Checkpointer(Configurable):
         if self._saver is None:
             import orbax.checkpoint as ocp
 
+            # What goes wrong is raised here; Orbax would log its traceback several times besides.
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
             self._saver = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         return self._saver
 
@@ -159,6 +162,7 @@ def restore(folder: Path, like: Any) -> Any:
     """
     import orbax.checkpoint as ocp
 
+    folder = folder.absolute()
     wanted = flatten_state(like)
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         held = reader.metadata(folder / STATE)

@@ -17,6 +17,9 @@ from axlearn_core.plugins import CommandRecord, Registered, TargetError, get_reg
 # Core's own commands. They are here and not in `_plugin.py`, so that they work, and can say what is
 # wrong, when plugins do not; a plugin's command of the same name needs its qualified name.
 COMMANDS: Final[tuple[CommandRecord, ...]] = (
+    CommandRecord(
+        "train", "axlearn_core.cli.train:train", "Train an experiment."
+    ),
     CommandRecord("plugins", "axlearn_core.cli.plugins:plugins", "List plugins and problems."),
     CommandRecord("components", "axlearn_core.cli.plugins:components", "List what they provide."),
     CommandRecord("hooks", "axlearn_core.cli.plugins:hooks", "List hooks and who implements them."),

@@ -1,0 +1,41 @@
+"""`axl train`: from an experiment's name to a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from axlearn_core.cli.experiment import build_trainer, experiment_arguments
+from axlearn_core.plugins import get_registry
+
+
+@click.command()
+@experiment_arguments
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Of this run and no other.  [default: runs/EXPERIMENT]",
+)
+@click.pass_context
+def train(
+    ctx: click.Context, experiment: str, overrides: tuple[str, ...], directory: Path | None
+) -> None:
+    """Train EXPERIMENT, or go on with it where it stopped.
+
+    EXPERIMENT is a name that `axl experiments` lists, or module:function. Each PATH=VALUE changes
+    its config; `axl config keys EXPERIMENT` lists the paths.
+
+    Ctrl-C and SIGTERM finish the step and save; the same command goes on from there.
+    """
+    from axlearn_core.training.assemble import assemble
+    from axlearn_core.training.stopping import EXIT_INTERRUPTED
+
+    assembled = assemble(experiment, overrides, get_registry())
+    result = build_trainer(assembled.config).run(
+        directory or Path("runs") / experiment.replace(":", "."),
+        experiment=assembled.name,
+        changes=assembled.changes(),
+    )
+    ctx.exit(EXIT_INTERRUPTED if result.reason == "interrupted" else 0)
