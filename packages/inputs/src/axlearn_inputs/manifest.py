@@ -51,6 +51,10 @@ class Split:
         """Divide a loss in nats per target by this to have nats per character."""
         return self.characters / self.targets
 
+    def fullness(self, seq_len: int) -> float:
+        """Returns the part of the rows' places that is not padding."""
+        return self.targets / (self.records * seq_len)
+
 
 @dataclass(frozen=True)
 class TokenizerSummary:

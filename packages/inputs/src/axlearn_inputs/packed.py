@@ -1,4 +1,4 @@
-"""Training data from prepared shards, in a global order that is the same for any number of processes.
+"""Training data from prepared shards, in one global order for any number of processes.
 
     step s, row r  ->  place s * batch_size + r in the order of rows
     order of rows  =   a new shuffle of all records in each epoch
@@ -48,7 +48,7 @@ class PackedInput(Input):
         split: str = "train"
         seed: int = 0  # of the order of rows, 0 to 2**32 - 1
         num_epochs: int | None = None  # None: without end
-        read_ahead: int = 4  # batches that are read while the device computes
+        read_ahead: int = 2  # batches that are read at once, ahead of their use
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -72,24 +72,20 @@ class PackedInput(Input):
         rows = self.local_rows(process_index, process_count)
         records = self._reader
         order = grain.MapDataset.range(len(records)).seed(cfg.seed).shuffle().repeat(cfg.num_epochs)
-        dtype, pad_id = (
-            id_dtype(self._manifest.tokenizer.vocab_size),
-            self._manifest.tokenizer.pad_id,
-        )
+        summary = self._manifest.tokenizer
+        dtype = id_dtype(summary.vocab_size)
 
         def batch(number: int) -> Batch:
             start = number * cfg.batch_size
             places = range(start + rows.start, min(start + rows.stop, len(order)))
-            result = empty_batch(len(rows), cfg.source.seq_len, pad_id)
+            result = empty_batch(len(rows), cfg.source.seq_len, summary.pad_id)
             for index, record in enumerate(records.read([order[place] for place in places])):
                 fill_row(result, index, decode_row(record, dtype))
             return result
 
         # Past sys.maxsize no index reaches; ceiling division otherwise.
         count = sys.maxsize if cfg.num_epochs is None else -(-len(order) // cfg.batch_size)
-        options = grain.ReadOptions(
-            num_threads=min(cfg.read_ahead, 2), prefetch_buffer_size=cfg.read_ahead
-        )
+        options = grain.ReadOptions(num_threads=cfg.read_ahead, prefetch_buffer_size=cfg.read_ahead)
         return _Batches(grain.MapDataset.range(count).map(batch).to_iter_dataset(options))
 
     def batch_shape(self) -> BatchShape:
@@ -127,7 +123,7 @@ class PackedInput(Input):
 
 
 def load_tokenizer(source: PrepareSpec, directory: Path, manifest: Manifest) -> Tokenizer:
-    """Returns the tokenizer of prepared data, after comparing its fingerprint with the manifest's."""
+    """Returns the tokenizer of prepared data, if its fingerprint is the manifest's."""
     built = source.tokenizer.instantiate()
     tokenizer = built if isinstance(built, Tokenizer) else cast(Tokenizer, built.load(directory))
     expected, found = manifest.tokenizer.fingerprint, tokenizer.fingerprint()

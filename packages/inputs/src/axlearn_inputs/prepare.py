@@ -6,7 +6,6 @@ The result appears under its name only when it is complete, and the same spec gi
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import os
 import random
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from axlearn_core.config import MissingFieldsError, missing
 from axlearn_core.errors import UserError
 from axlearn_inputs.compression import xz_nats_per_character
+from axlearn_inputs.documents import ReadTask
 from axlearn_inputs.manifest import (
     FILE,
     Manifest,
@@ -39,15 +39,26 @@ from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.tokenizers import ByteTokenizer, Tokenizer
 
 Report = Callable[[str], None]
-"""Is told what is being done, a line at a time."""
 
 _DISTRIBUTIONS = ("axlearn-inputs", "seqio", "tensorflow", "sentencepiece", "array-record", "numpy")
 
 
 def prepare(
-    spec: PrepareSpec, directory: Path | str, *, overwrite: bool = False, report: Report = print
+    spec: PrepareSpec,
+    directory: Path | str,
+    *,
+    overwrite: bool = False,
+    report: Report = print,
+    read: ReadTask | None = None,
 ) -> Manifest:
     """Prepares `spec` in `directory`, or finds it there already.
+
+    Args:
+        spec: what to prepare.
+        directory: appears when everything in it is complete.
+        overwrite: replaces prepared data of another spec.
+        report: is told what is being done, a line at a time.
+        read: runs the task; by default seqio, which is imported only then.
 
     Raises:
         PreparedDataError: if the directory holds data of another spec (unless `overwrite`), or
@@ -63,18 +74,20 @@ def prepare(
         _require_same(manifest, spec, directory)
         report(f"{directory} is already prepared: nothing to do")
         return manifest
-    _require_free(directory)
     partial = directory.with_name(directory.name + ".partial")
     try:
+        _require_free(directory)
         shutil.rmtree(partial, ignore_errors=True)  # of a preparation that was stopped
         partial.mkdir(parents=True)
-        manifest = _prepare_into(partial, spec, report)
+        manifest = _prepare_into(partial, spec, report, read or _seqio(report))
         (partial / FILE).write_text(manifest.to_json(), "utf-8")
         if directory.exists():
             shutil.rmtree(directory)
         partial.rename(directory)
     except OSError as error:
         raise UserError(f"cannot write prepared data to {directory}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
@@ -94,15 +107,19 @@ def _require_free(directory: Path) -> None:
         )
 
 
-def _prepare_into(directory: Path, spec: PrepareSpec, report: Report) -> Manifest:
+def _seqio(report: Report) -> ReadTask:
     report("importing seqio and tensorflow (about 10 s)")
     with _silent_stderr():
-        importlib.import_module("axlearn_inputs.tasks")
-    tokenizer = _tokenizer(spec, directory, report)
+        from axlearn_inputs.tasks import read_task
+    return read_task
+
+
+def _prepare_into(directory: Path, spec: PrepareSpec, report: Report, read: ReadTask) -> Manifest:
+    tokenizer = _tokenizer(spec, directory, report, read)
     texts: dict[str, str] = {}
     splits: dict[str, Split] = {}
     for split in spec.splits:
-        splits[split], texts[split] = _prepare_split(directory, spec, split, tokenizer)
+        splits[split], texts[split] = _prepare_split(directory, spec, split, tokenizer, read)
         report(_summary(split, splits[split], spec.seq_len))
     report("compressing the text with xz -9, for comparison")
     return Manifest(
@@ -133,15 +150,13 @@ def _silent_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _tokenizer(spec: PrepareSpec, directory: Path, report: Report) -> Tokenizer:
-    from axlearn_inputs.tasks import read_task
-
+def _tokenizer(spec: PrepareSpec, directory: Path, report: Report, read: ReadTask) -> Tokenizer:
     built = spec.tokenizer.instantiate()
     if isinstance(built, Tokenizer):
         return built
     report(f"training the tokenizer on {spec.task}:{spec.splits[0]}")
     as_bytes = ByteTokenizer.default_config().instantiate()
-    documents = read_task(spec.task, spec.splits[0], as_bytes)
+    documents = read(spec.task, spec.splits[0], as_bytes)
     trained: Tokenizer = built.train((document.text for document in documents), directory)
     return trained
 
@@ -158,16 +173,14 @@ def summarize_tokenizer(tokenizer: Tokenizer) -> TokenizerSummary:
 
 
 def _prepare_split(
-    directory: Path, spec: PrepareSpec, split: str, tokenizer: Tokenizer
+    directory: Path, spec: PrepareSpec, split: str, tokenizer: Tokenizer, read: ReadTask
 ) -> tuple[Split, str]:
-    from axlearn_inputs.tasks import read_task
-
     texts: list[str] = []
     tokens = 0
 
     def documents() -> Iterator[NDArray[Any]]:
         nonlocal tokens
-        for text, ids in read_task(spec.task, split, tokenizer):
+        for text, ids in read(spec.task, split, tokenizer):
             texts.append(text)
             tokens += len(ids)
             yield tokenizer.as_document(ids)
@@ -191,8 +204,8 @@ def _prepare_split(
 
 
 def _summary(name: str, split: Split, seq_len: int) -> str:
-    filled = split.targets / (split.records * seq_len)
     return (
         f"{name}: {split.documents:,} documents, {split.characters:,} characters -> "
-        f"{split.tokens:,} tokens in {split.records:,} rows of {seq_len:,} ({filled:.1%} full)"
+        f"{split.tokens:,} tokens in {split.records:,} rows of {seq_len:,} "
+        f"({split.fullness(seq_len):.1%} full)"
     )

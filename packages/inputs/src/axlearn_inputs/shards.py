@@ -31,10 +31,13 @@ def write_shards(directory: Path, split: str, records: Sequence[bytes]) -> tuple
 
 
 def _write(path: Path, records: Sequence[bytes]) -> Shard:
-    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-    for record in records:
-        writer.write(record)
-    writer.close()
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        for record in records:
+            writer.write(record)
+        writer.close()
+    except RuntimeError as error:  # its word for a full disk
+        raise OSError(str(error)) from error
     return Shard(path.name, len(records), path.stat().st_size, _sha256(path))
 
 
@@ -74,7 +77,7 @@ class ShardReader:
         if self._unchecked:
             for index in indices:
                 self._check(bisect.bisect_right(self._ends, index))
-        # One by one is three times as fast as all at once, which starts a thread pool for each call.
+        # One by one is three times as fast as all at once, which starts threads for each call.
         return [self._source[index] for index in indices]
 
     def check_all(self) -> None:

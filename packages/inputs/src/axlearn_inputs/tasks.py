@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import seqio
@@ -17,18 +17,12 @@ from numpy.typing import NDArray
 from axlearn_core.config import near_names
 from axlearn_core.errors import UserError
 from axlearn_inputs.corpora import moby_dick
+from axlearn_inputs.documents import Document
 from axlearn_inputs.tokenizers import ByteTokenizer, Tokenizer
 
 tf.config.set_visible_devices([], "GPU")  # tensorflow would take all of its memory
 
 _TEXT, _IDS = "targets_pretokenized", "targets"
-
-
-class Document(NamedTuple):
-    """One document: its text, and its ids without bos and eos."""
-
-    text: str
-    ids: NDArray[np.int32]
 
 
 class TokenizerVocabulary(seqio.Vocabulary):  # type: ignore[misc]  # seqio has no types
@@ -144,7 +138,7 @@ def _find(task: str) -> Any:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"task {task}: {error}; write <module that can be imported>:<task>"
+                f"task {task}: {error}; before the colon stands a module that can be imported"
             ) from error
     known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     if name not in known:

@@ -33,6 +33,4 @@ class ByteTokenizer(Tokenizer):
         return array[array < 256].astype(np.uint8).tobytes().decode("utf-8", errors="replace")
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(
-            b"axlearn-inputs byte tokenizer, 256 document, 257 padding"
-        ).hexdigest()
+        return hashlib.sha256(b"bytes; 256 between documents, 257 padding").hexdigest()

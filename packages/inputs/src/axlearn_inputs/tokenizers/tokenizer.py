@@ -44,7 +44,7 @@ class Tokenizer(Configurable, abc.ABC):
 
 
 class TokenizerTrainer(Configurable, abc.ABC):
-    """Makes a tokenizer from the text that is being prepared, and finds it again beside the data."""
+    """Makes a tokenizer from the text that is being prepared, and loads it again."""
 
     class Config(Configurable.Config):
         """A trainer's fields."""

@@ -1,0 +1,190 @@
+"""`axl data prepare` and `axl data inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from axlearn_core.cli.text import table
+from axlearn_core.config import ConfigBase, apply_overrides, find
+from axlearn_core.errors import UserError
+from axlearn_core.plugins import Registry, get_registry
+from axlearn_inputs.manifest import Manifest, Split, load_manifest
+from axlearn_inputs.packed import PackedInput, load_tokenizer
+from axlearn_inputs.prepare import prepare as prepare_data
+from axlearn_inputs.rows import decode_row, id_dtype
+from axlearn_inputs.shards import ShardReader
+from axlearn_inputs.spec import PrepareSpec
+from axlearn_inputs.tokenizers import ByteTokenizer, SentencePieceTrainer
+
+_DEFAULT_SEQ_LEN = 512
+_DEFAULT_VOCAB_SIZE = 2048
+
+
+@click.group()
+def data() -> None:
+    """Prepare training data, and look at what was prepared."""
+
+
+@data.command()
+@click.argument("name")
+@click.argument("overrides", nargs=-1, metavar="[PATH=VALUE]...")
+@click.option("--dir", "directory", help="Where to write.  [default: prepared/TASK]")
+@click.option("--tokenizer", type=click.Choice(["byte", "sentencepiece"]), help="[default: byte]")
+@click.option(
+    "--vocab-size", type=int, help=f"Pieces of sentencepiece.  [default: {_DEFAULT_VOCAB_SIZE}]"
+)
+@click.option("--seq-len", type=int, help=f"Targets per row.  [default: {_DEFAULT_SEQ_LEN}]")
+@click.option("--seed", type=int, help="Of the order of rows.  [default: 0]")
+@click.option("--split", "splits", multiple=True, help="[default: train, validation]")
+@click.option("--overwrite", is_flag=True, help="Replace data of another spec.")
+def prepare(
+    name: str,
+    overrides: tuple[str, ...],
+    directory: str | None,
+    tokenizer: str | None,
+    vocab_size: int | None,
+    seq_len: int | None,
+    seed: int | None,
+    splits: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Tokenize and pack the text of NAME.
+
+    NAME is an experiment: then its config says what to prepare and where, PATH=VALUE changes it as
+    for `axl train`, and only --dir and --overwrite apply. Or it is a seqio task or mixture, such as
+    moby_dick, or module:name of one that a module of yours registers.
+    """
+    registry = get_registry()
+    if any(found.kind == "experiment" for found in registry.resolve(name)):
+        options = (tokenizer, vocab_size, seq_len, seed, *splits)
+        if any(option is not None for option in options):
+            raise click.UsageError(
+                f"{name} is an experiment, whose config says how its data are prepared; write "
+                "PATH=VALUE instead of options, such as '**.source.seq_len=512'"
+            )
+        jobs = _jobs_of_experiment(registry, name, overrides, directory)
+        hint = " ".join(["axl train", name, *overrides])
+    else:
+        if overrides:
+            raise click.UsageError(
+                f"{overrides[0]!r}: PATH=VALUE is for experiments, and there is none named {name!r}"
+            )
+        spec = _spec(name, tokenizer, vocab_size, seq_len, seed, splits)
+        jobs = [(directory or f"prepared/{name.rpartition(':')[2]}", spec)]
+        hint = f"axl data inspect {jobs[0][0]}"
+    for where, spec in jobs:
+        manifest = prepare_data(spec, where, overwrite=overwrite, report=click.echo)
+        click.echo(_summary(manifest, where))
+    click.echo(f"next: {hint}")
+
+
+def _spec(
+    task: str,
+    tokenizer: str | None,
+    vocab_size: int | None,
+    seq_len: int | None,
+    seed: int | None,
+    splits: tuple[str, ...],
+) -> PrepareSpec:
+    spec = PrepareSpec(task=task, seq_len=seq_len or _DEFAULT_SEQ_LEN, seed=seed or 0)
+    if splits:
+        spec.splits = splits
+    if tokenizer == "sentencepiece":
+        spec.tokenizer = SentencePieceTrainer.Config(vocab_size=vocab_size or _DEFAULT_VOCAB_SIZE)
+    elif vocab_size is not None:
+        raise click.UsageError(
+            f"--vocab-size needs --tokenizer sentencepiece; bytes have {ByteTokenizer.vocab_size}"
+        )
+    return spec
+
+
+def _jobs_of_experiment(
+    registry: Registry, name: str, overrides: Sequence[str], directory: str | None
+) -> list[tuple[str, PrepareSpec]]:
+    """Lists each directory that an experiment reads, once, and what belongs there."""
+    cfg = apply_overrides(registry.experiment(name)(), overrides, resolve=registry.lookup)
+    jobs: dict[str, PrepareSpec] = {}
+    for path, node in cast(list[tuple[str, PackedInput.Config]], find(cfg, PackedInput)):
+        where = directory or node.directory
+        if jobs.setdefault(where, node.source) != node.source:
+            raise UserError(
+                f"{name}: {path}.source is not the source of another input with the same directory "
+                f"{where}; give each its own directory, without --dir"
+            )
+    if not jobs:
+        raise UserError(f"{name} reads no prepared data: nothing to prepare")
+    return list(jobs.items())
+
+
+def _summary(manifest: Manifest, directory: str) -> str:
+    lines = [f"prepared in {directory}: vocabulary {manifest.tokenizer.vocab_size:,}"]
+    for what, nats in manifest.xz_nats_per_character.items():
+        lines.append(f"  xz -9, {what}: {nats:.3f} nats per character")
+    return "\n".join(lines)
+
+
+@data.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.option("--check", is_flag=True, help="Compare the checksum of every shard.")
+def inspect(directory: Path, as_json: bool, check: bool) -> None:
+    """Show what DIRECTORY holds, and the first row as text."""
+    manifest = load_manifest(directory)
+    if check:
+        for split in manifest.splits.values():
+            ShardReader(directory, split.shards).check_all()
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(manifest), indent=1))
+        return
+    source = manifest.prepared_from()
+    rows = [(path, str(value)) for path, value in _facts(manifest, source)]
+    click.echo(table(("what", "value"), rows))
+    click.echo()
+    columns = ("split", "documents", "characters", "tokens", "targets", "rows", "full", "shards")
+    click.echo(table(columns, [_split_row(n, s, manifest) for n, s in manifest.splits.items()]))
+    click.echo(f"\n{_first_row(manifest, source, directory)}")
+    if check:
+        click.echo("\nall checksums are right")
+
+
+def _facts(manifest: Manifest, source: PrepareSpec) -> list[tuple[str, Any]]:
+    return [
+        ("task", source.task),
+        ("tokenizer", _name(source.tokenizer)),
+        ("vocabulary", manifest.tokenizer.vocab_size),
+        ("fingerprint", manifest.tokenizer.fingerprint),
+        ("row length", manifest.seq_len),
+        *((f"xz -9, {k}", f"{v:.3f} nats/char") for k, v in manifest.xz_nats_per_character.items()),
+        ("made by", ", ".join(f"{name} {v}" for name, v in manifest.versions.items())),
+    ]
+
+
+def _name(tokenizer: ConfigBase) -> str:
+    return get_registry().name_of(type(tokenizer)._target) or type(tokenizer).__qualname__
+
+
+def _split_row(name: str, split: Split, manifest: Manifest) -> list[str]:
+    counts = (split.documents, split.characters, split.tokens, split.targets, split.records)
+    full = f"{split.fullness(manifest.seq_len):.1%}"
+    return [name, *(f"{count:,}" for count in counts), full, str(len(split.shards))]
+
+
+def _first_row(manifest: Manifest, source: PrepareSpec, directory: Path) -> str:
+    split, contents = next(iter(manifest.splits.items()))
+    record = ShardReader(directory, contents.shards)[0]
+    tokenizer = load_tokenizer(source, directory, manifest)
+    lines = [f"first row of {split}:"]
+    for number, ids in enumerate(decode_row(record, id_dtype(tokenizer.vocab_size)), start=1):
+        text = _shorten(tokenizer.decode(ids))
+        lines.append(f"  segment {number}, {len(ids) - 1} targets: {text}")
+    return "\n".join(lines)
+
+
+def _shorten(text: str, limit: int = 160) -> str:
+    return repr(text if len(text) <= limit else f"{text[:limit]}...")
