@@ -1,1 +1,46 @@
 """What this package provides."""
+
+from axlearn_core.plugins import LearnerRecord, OptimizerRecord, ScheduleRecord, hookimpl
+
+
+@hookimpl
+def axlearn_learners() -> list[LearnerRecord]:
+    return [
+        LearnerRecord(
+            "optax_learner",
+            "axlearn_learners.learner:OptaxLearner",
+            "Clips gradients by global norm and updates all parameters with one optimizer.",
+        )
+    ]
+
+
+@hookimpl
+def axlearn_optimizers() -> list[OptimizerRecord]:
+    return [
+        OptimizerRecord(
+            "adamw",
+            "axlearn_learners.optimizers:AdamW",
+            "Adam with decoupled weight decay (arXiv:1711.05101).",
+        )
+    ]
+
+
+@hookimpl
+def axlearn_schedules() -> list[ScheduleRecord]:
+    return [
+        ScheduleRecord(
+            "constant",
+            "axlearn_learners.schedules:Constant",
+            "The same rate at every step.",
+        ),
+        ScheduleRecord(
+            "warmup_cosine",
+            "axlearn_learners.schedules:WarmupCosine",
+            "Linear warm-up, then half a cosine (arXiv:1608.03983).",
+        ),
+        ScheduleRecord(
+            "warmup_stable_decay",
+            "axlearn_learners.schedules:WarmupStableDecay",
+            "Linear warm-up, a plateau, then linear decay (arXiv:2404.06395).",
+        ),
+    ]

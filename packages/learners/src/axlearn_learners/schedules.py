@@ -1,0 +1,135 @@
+"""Learning rates over time.
+
+A schedule maps the number of updates made so far to the rate of the next one: the first update has
+step 0, the last step `total_steps - 1`. Rates reach 0 one step *before* the first and one step
+*after* the last update, so that no update is wasted; optax and transformers start at a rate of 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
+
+Step = int | jax.Array
+
+
+class Schedule(Configurable):
+    """A function from step to learning rate."""
+
+    class Config(Configurable.Config):
+        total_steps: int | None = None  # length of the run; None: that of the learner
+
+    def __call__(self, step: Step) -> jax.Array:
+        """Returns the rate, [] float32, of the update with `step` updates before it."""
+        raise NotImplementedError(type(self))
+
+
+class Constant(Schedule):
+    """The same rate at every step."""
+
+    class Config(Schedule.Config):
+        value: float = REQUIRED  # > 0
+
+    def __call__(self, step: Step) -> jax.Array:
+        return jnp.asarray(self.config.value, jnp.float32)
+
+
+class _WarmUp(Schedule):
+    """A linear rise over W steps, then what the subclass makes of the rest.
+
+    rate(s) = peak * (s + 1) / (W + 1)   for s < W,   and rate(W) = peak.
+    """
+
+    class Config(Schedule.Config):
+        peak: float = REQUIRED  # the highest rate, > 0
+        warmup: float = 0.0  # steps; below 1: fraction of total_steps; 0: none
+        final_fraction: float = 0.0  # of the peak, reached at total_steps; 0 to 1
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        cfg = self.config
+        if cfg.total_steps is None:
+            raise ConfigError(
+                "total_steps is not set, and no learner gave it; write its number of updates"
+            )
+        if not 0 <= cfg.final_fraction <= 1:
+            raise ConfigError(f"final_fraction (={cfg.final_fraction}) must be from 0 to 1")
+        self._total_steps = cfg.total_steps
+        self._warmup = self._steps("warmup")
+
+    def _steps(self, name: str) -> int:
+        """Reads a length that is a fraction of the run (below 1) or a number of steps."""
+        total, value = self._total_steps, getattr(self.config, name)
+        if value < 0 or (value >= 1 and value != int(value)):
+            raise ConfigError(
+                f"{name} (={value}) must be a fraction below 1 or a whole number of steps"
+            )
+        steps = round(value * total) if value < 1 else int(value)
+        if steps > total:
+            raise ConfigError(
+                f"{name} (={steps} steps) must not be longer than the run, total_steps (={total}); "
+                "write a fraction such as 0.1, or set learner.total_steps to the full length"
+            )
+        return steps
+
+    def _rise(self, step: jax.Array) -> jax.Array:
+        return jnp.minimum((step + 1) / (self._warmup + 1), 1)
+
+    def _fall(self, step: jax.Array, start: int) -> jax.Array:
+        """Returns how much of the way from `start` to the end is done, 0 to 1."""
+        length = self._total_steps - start
+        return jnp.clip((step - start) / max(length, 1), 0, 1)
+
+    def _scaled(self, step: jax.Array, left: jax.Array) -> jax.Array:
+        """Lays a fall, from left = 1 to left = 0, over the rise."""
+        final = self.config.final_fraction
+        return self.config.peak * jnp.minimum(self._rise(step), final + (1 - final) * left)
+
+
+class WarmupCosine(_WarmUp):
+    """Linear warm-up, then half a cosine (arXiv:1608.03983, without restarts).
+
+    rate(s) = final + (peak - final) * (1 + cos(pi * (s - W) / (T - W))) / 2   for W <= s <= T
+    """
+
+    def __call__(self, step: Step) -> jax.Array:
+        s = jnp.asarray(step, jnp.float32)
+        left = (1 + jnp.cos(jnp.pi * self._fall(s, self._warmup))) / 2
+        return self._scaled(s, left)
+
+
+class WarmupStableDecay(_WarmUp):
+    """Linear warm-up, then the peak for most of the run, then decay (arXiv:2404.06395).
+
+    rate(s) = peak                                          for W <= s <= T - D
+    rate(s) = final + (peak - final) * (T - s) / D          for T - D <= s <= T
+
+    The paper decays exponentially; a line ends at the final rate exactly and does as well.
+    """
+
+    class Config(_WarmUp.Config):
+        decay: float = 0.1  # steps; below 1: fraction of total_steps
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        self._decay = self._steps("decay")
+        if self._warmup + self._decay > self._total_steps:
+            raise ConfigError(
+                f"warmup (={self._warmup} steps) and decay (={self._decay} steps) must fit into "
+                f"total_steps (={self._total_steps}); make one of them shorter"
+            )
+
+    def __call__(self, step: Step) -> jax.Array:
+        s = jnp.asarray(step, jnp.float32)
+        return self._scaled(s, 1 - self._fall(s, self._total_steps - self._decay))
+
+
+def as_schedule(rate: float | Schedule.Config) -> Schedule:
+    """Builds a schedule; a number is a constant rate."""
+    config: Any = rate if isinstance(rate, ConfigBase) else Constant.Config(value=rate)
+    schedule: Schedule = config.instantiate()
+    return schedule
