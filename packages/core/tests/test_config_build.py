@@ -193,9 +193,9 @@ def test_a_parent_that_trips_over_a_child_it_lacks_hides_no_other_missing_field(
     assert caught.value.paths == ("first.leaf.rate", "second.leaf.rate")
 
 
-def test_below_a_node_that_could_not_be_built_unset_fields_are_listed_as_possible():
+def test_unset_fields_below_a_node_that_could_not_be_built_are_counted_but_not_listed():
     cfg = Decoder.default_config()
-    with pytest.raises(MissingFieldsError, match="unless their parents fill them in") as caught:
+    with pytest.raises(MissingFieldsError, match="may fill in 2 more below them") as caught:
         cfg.instantiate()
     assert caught.value.paths == ("dim",)
     assert caught.value.perhaps == ("layer.dim", "layer.self_attention.hidden_dim")

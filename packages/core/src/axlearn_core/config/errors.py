@@ -38,14 +38,14 @@ class MissingFieldsError(ConfigError):
     def __init__(self, paths: Sequence[str], perhaps: Sequence[str] = ()):
         self.paths, self.perhaps = tuple(paths), tuple(perhaps)
         count = "1 required field is" if len(paths) == 1 else f"{len(paths)} required fields are"
-        message = f"{count} not set:{_lines(paths)}\nSet each one, e.g. {paths[0]}=<value>."
-        if perhaps:
-            message += f"\nAlso unset, unless their parents fill them in:{_lines(perhaps)}"
+        listing = "".join(f"\n  {path}" for path in paths)
+        message = f"{count} not set:{listing}\nSet each one, e.g. {paths[0]}=<value>."
+        if perhaps:  # dimensions, mostly: too many to list here
+            message += (
+                f"\nOnce they are set, their owners may fill in {len(perhaps)} more below them; "
+                "missing(cfg) lists those."
+            )
         super().__init__(message)
-
-
-def _lines(paths: Sequence[str]) -> str:
-    return "".join(f"\n  {path}" for path in paths)
 
 
 class BuildError(ConfigError):
