@@ -1,1 +1,12 @@
 """Named experiments that compose the other packages."""
+
+from axlearn_experiments.text import (
+    llama,
+    llama_1b,
+    llama_7b,
+    llama_85m,
+    llama_tiny,
+    quickstart,
+)
+
+__all__ = ["llama", "llama_1b", "llama_7b", "llama_85m", "llama_tiny", "quickstart"]

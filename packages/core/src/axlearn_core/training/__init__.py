@@ -1,1 +1,48 @@
-"""The loop that trains, and the contract of what it is fed with."""
+"""The loop that trains, and the contracts of what it is built from.
+
+`axlearn_core.training.input` needs no jax; asking this package for anything else loads it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from axlearn_core.training.evaluation import Evaluation
+    from axlearn_core.training.input import BatchIterator, Input
+    from axlearn_core.training.learner import Learner, LearnerUpdate
+    from axlearn_core.training.model import Batch, Loss, Model
+    from axlearn_core.training.trainer import Result, Trainer
+
+_WHERE = {
+    "Batch": "model",
+    "BatchIterator": "input",
+    "Evaluation": "evaluation",
+    "Input": "input",
+    "Learner": "learner",
+    "LearnerUpdate": "learner",
+    "Loss": "model",
+    "Model": "model",
+    "Result": "trainer",
+    "Trainer": "trainer",
+}
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "Evaluation",
+    "Input",
+    "Learner",
+    "LearnerUpdate",
+    "Loss",
+    "Model",
+    "Result",
+    "Trainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
