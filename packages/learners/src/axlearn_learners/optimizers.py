@@ -121,7 +121,7 @@ def state_axes(
     def axes(leaf: jax.ShapeDtypeStruct, spec: ParameterSpec) -> tuple[str | None, ...]:
         return spec.axes if leaf.shape == spec.shape else (None,) * len(leaf.shape)
 
-    return optax.tree_map_params(
+    return optax.tree.map_params(
         transformation,
         axes,
         jax.eval_shape(transformation.init, abstract_params),

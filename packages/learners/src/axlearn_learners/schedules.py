@@ -76,18 +76,17 @@ class _WarmUp(Schedule):
             )
         return steps
 
-    def _rise(self, step: jax.Array) -> jax.Array:
-        return jnp.minimum((step + 1) / (self._warmup + 1), 1)
+    def _ahead(self, step: jax.Array, start: int) -> jax.Array:
+        """Returns how much of the way from `start` to the end is left, 1 to 0."""
+        length = max(self._total_steps - start, 1)
+        left = jnp.maximum(self._total_steps - step, 0) / length
+        return jnp.where(step <= start, 1.0, left)  # compilers round x / x to less than 1
 
-    def _fall(self, step: jax.Array, start: int) -> jax.Array:
-        """Returns how much of the way from `start` to the end is done, 0 to 1."""
-        length = self._total_steps - start
-        return jnp.clip((step - start) / max(length, 1), 0, 1)
-
-    def _scaled(self, step: jax.Array, left: jax.Array) -> jax.Array:
-        """Lays a fall, from left = 1 to left = 0, over the rise."""
+    def _rate(self, step: jax.Array, fall: jax.Array) -> jax.Array:
+        """Puts the rise before a fall from 1 to 0."""
         final = self.config.final_fraction
-        return self.config.peak * jnp.minimum(self._rise(step), final + (1 - final) * left)
+        rise = (step + 1) / (self._warmup + 1)
+        return self.config.peak * jnp.where(step < self._warmup, rise, final + (1 - final) * fall)
 
 
 class WarmupCosine(_WarmUp):
@@ -98,8 +97,7 @@ class WarmupCosine(_WarmUp):
 
     def __call__(self, step: Step) -> jax.Array:
         s = jnp.asarray(step, jnp.float32)
-        left = (1 + jnp.cos(jnp.pi * self._fall(s, self._warmup))) / 2
-        return self._scaled(s, left)
+        return self._rate(s, (1 - jnp.cos(jnp.pi * self._ahead(s, self._warmup))) / 2)
 
 
 class WarmupStableDecay(_WarmUp):
@@ -125,7 +123,7 @@ class WarmupStableDecay(_WarmUp):
 
     def __call__(self, step: Step) -> jax.Array:
         s = jnp.asarray(step, jnp.float32)
-        return self._scaled(s, 1 - self._fall(s, self._total_steps - self._decay))
+        return self._rate(s, self._ahead(s, self._total_steps - self._decay))
 
 
 def as_schedule(rate: float | Schedule.Config) -> Schedule:
