@@ -1,6 +1,18 @@
 """What core itself provides, announced like any other plugin."""
 
-from axlearn_core.plugins import KernelRecord, Record, hookimpl
+from axlearn_core.plugins import HardwareRecord, KernelRecord, Record, hookimpl
+
+
+@hookimpl
+def axlearn_hardware() -> list[Record]:
+    return [
+        HardwareRecord(
+            "cpu",
+            "axlearn_core.hardware.cpu:CPU",
+            "The host's processor, with as many virtual devices as one likes.",
+            platform="cpu",
+        ),
+    ]
 
 
 @hookimpl

@@ -1,1 +1,7 @@
 """TPU chips, topologies, flags and mesh rules."""
+
+from axlearn_hardware_tpu.backend import TPU
+from axlearn_hardware_tpu.chips import CHIPS, TOPOLOGIES
+from axlearn_hardware_tpu.settings import SETTINGS
+
+__all__ = ["CHIPS", "SETTINGS", "TOPOLOGIES", "TPU"]

@@ -1,1 +1,39 @@
 """What this package provides."""
+
+from axlearn_core.plugins import HardwareRecord, MeshRuleRecord, Record, hookimpl
+
+
+@hookimpl
+def axlearn_hardware() -> list[Record]:
+    return [
+        HardwareRecord(
+            "tpu",
+            "axlearn_hardware_tpu.backend:TPU",
+            "Cloud TPUs: v4, v5e, v5p, v6e and TPU7x.",
+            platform="tpu",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_mesh_rules() -> list[Record]:
+    return [
+        MeshRuleRecord(
+            "tpu-3d-slice",
+            "axlearn_hardware_tpu.mesh_rules:ONE_SLICE",
+            "A slice of v4, v5p or TPU7x: parameters sharded over all.",
+            pattern=r"tpu-(v4|v5p|7x)-\d+",
+        ),
+        MeshRuleRecord(
+            "tpu-2d-slice",
+            "axlearn_hardware_tpu.mesh_rules:ONE_SLICE",
+            "Up to 256 v5e or v6e, which is one slice at most: parameters sharded over all.",
+            pattern=r"tpu-(v5e|v6e)-([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])",
+        ),
+        MeshRuleRecord(
+            "tpu-2d-slices",
+            "axlearn_hardware_tpu.mesh_rules:SLICES_OF_256",
+            "Full slices of v5e or v6e: parameters sharded within one, data parallel between.",
+            pattern=r"tpu-(v5e|v6e)-\d+",
+        ),
+    ]

@@ -1,0 +1,45 @@
+"""The hardware contract, the CPU backend, detection, environment and mesh rules. Imports no jax."""
+
+from axlearn_core.hardware.contract import (
+    Chip,
+    EnvironmentSetting,
+    Hardware,
+    HardwareError,
+    MemoryReading,
+    Probe,
+    Topology,
+    device_memory,
+    explicit_cluster,
+    slurm_cluster,
+)
+from axlearn_core.hardware.cpu import CPU
+from axlearn_core.hardware.detect import Detected, detect
+from axlearn_core.hardware.environment import apply_environment, wanted
+from axlearn_core.hardware.mesh_rules import (
+    MeshRule,
+    load_mesh_rule,
+    machine_name,
+    select_mesh_rule,
+)
+
+__all__ = [
+    "CPU",
+    "Chip",
+    "Detected",
+    "EnvironmentSetting",
+    "Hardware",
+    "HardwareError",
+    "MemoryReading",
+    "MeshRule",
+    "Probe",
+    "Topology",
+    "apply_environment",
+    "detect",
+    "device_memory",
+    "explicit_cluster",
+    "load_mesh_rule",
+    "machine_name",
+    "select_mesh_rule",
+    "slurm_cluster",
+    "wanted",
+]

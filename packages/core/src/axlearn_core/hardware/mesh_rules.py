@@ -1,0 +1,58 @@
+"""Mesh rules: what to change in a trainer's config on machines of a kind.
+
+A machine is described as "platform-chip-count", such as "gpu-h100-64"; the count is of jax devices.
+The first rule whose pattern matches all of that wins: packages in the order of their names, rules
+as their package lists them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from axlearn_core.config import ConfigBase, ConfigModifier
+from axlearn_core.hardware.contract import HardwareError
+from axlearn_core.plugins import MeshRuleRecord, Registered, Registry
+
+
+class MeshRule(ConfigModifier):
+    """Sets a trainer's mesh and what goes with it; a field that is None changes nothing."""
+
+    class Config(ConfigModifier.Config):
+        mesh_shape: dict[str, int] | None = None  # sizes by axis; one may be -1 (what is left)
+        compute_dtype: str | None = None  # such as "bfloat16"
+
+    def __call__(self, cfg: ConfigBase) -> ConfigBase:
+        return cfg.set(**{name: value for name, value in self.config.items() if value is not None})
+
+
+def machine_name(platform: str, chip: str, count: int) -> str:
+    """Returns what the patterns of mesh rules are matched against."""
+    return f"{platform}-{chip}-{count}"
+
+
+def select_mesh_rule(registry: Registry, machine: str) -> Registered | None:
+    """Returns the first rule for a machine, None if there is none."""
+    for component in registry.records("mesh-rule"):
+        record = component.record
+        assert isinstance(record, MeshRuleRecord)
+        if re.fullmatch(record.pattern, machine):
+            return component
+    return None
+
+
+def load_mesh_rule(rule: Registered) -> ConfigModifier:
+    """Imports and builds a rule; its target is a ConfigModifier, or the config of one.
+
+    Raises:
+        HardwareError: if the target is neither.
+    """
+    target = rule.load()
+    if isinstance(target, type) and issubclass(target, ConfigModifier):
+        target = target.default_config()
+    modifier = target.instantiate() if isinstance(target, ConfigBase) else target
+    if not isinstance(modifier, ConfigModifier):
+        raise HardwareError(
+            f"mesh-rule {rule.qualified_name} must be a ConfigModifier or the config of one; "
+            f"{rule.record.target} is {target!r}"
+        )
+    return modifier

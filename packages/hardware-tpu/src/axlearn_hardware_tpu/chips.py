@@ -1,0 +1,101 @@
+"""What Cloud TPUs can do, from Google's documentation, and how PCI tells them apart.
+
+Numbers are of one jax device. That is a chip, except for TPU7x: its two chiplets are two devices,
+and its numbers here are half of the chip's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axlearn_core.hardware import Chip, Topology
+
+_GIB = 2**30
+_DOCS = "https://docs.cloud.google.com/tpu/docs"
+
+
+def _peaks(*, bf16: float, int8: float | None = None, fp8: float | None = None) -> dict[str, float]:
+    # By default jax multiplies float32 matrices on TPUs in one pass of bfloat16.
+    peaks = {"float32": bf16, "bfloat16": bf16}
+    if int8 is not None:
+        peaks["int8"] = int8
+    if fp8 is not None:
+        peaks |= {"float8_e4m3fn": fp8, "float8_e5m2": fp8}
+    return peaks
+
+
+CHIPS: Final[tuple[Chip, ...]] = (
+    Chip(
+        name="v4",
+        device_kinds=("TPU v4",),
+        peak_flops=_peaks(bf16=275e12, int8=275e12),
+        memory_bytes=32 * _GIB,
+        memory_bandwidth=1200e9,
+        interconnect="ICI, 3D torus",
+        interconnect_bandwidth=None,  # not given there
+        source=f"{_DOCS}/v4",
+    ),
+    Chip(
+        name="v5e",
+        device_kinds=("TPU v5 lite", "TPU v5e"),
+        peak_flops=_peaks(bf16=197e12, int8=393e12),
+        memory_bytes=16 * _GIB,
+        memory_bandwidth=819e9,
+        interconnect="ICI, 2D torus",
+        interconnect_bandwidth=400e9,
+        source=f"{_DOCS}/v5e",
+    ),
+    Chip(
+        name="v5p",
+        device_kinds=("TPU v5", "TPU v5p"),
+        peak_flops=_peaks(bf16=459e12),
+        memory_bytes=95 * _GIB,
+        memory_bandwidth=2765e9,
+        interconnect="ICI, 3D torus",
+        interconnect_bandwidth=1200e9,
+        source=f"{_DOCS}/tpu7x",  # its table compares v5p, v6e and TPU7x
+    ),
+    Chip(
+        name="v6e",
+        device_kinds=("TPU v6 lite", "TPU v6e"),
+        peak_flops=_peaks(bf16=918e12, int8=1836e12),
+        memory_bytes=32 * _GIB,
+        memory_bandwidth=1638e9,
+        interconnect="ICI, 2D torus",
+        interconnect_bandwidth=800e9,
+        source=f"{_DOCS}/v6e",
+    ),
+    Chip(
+        name="7x",
+        device_kinds=("TPU7x",),
+        peak_flops=_peaks(bf16=2307e12 / 2, fp8=4614e12 / 2),
+        memory_bytes=192 * _GIB // 2,
+        memory_bandwidth=7380e9 / 2,
+        interconnect="ICI, 3D torus",
+        interconnect_bandwidth=1200e9 / 2,
+        source=f"{_DOCS}/tpu7x",
+    ),
+)
+
+PCI_VENDOR: Final = "0x1ae0"  # Google, which makes network cards as well
+PCI_DEVICES: Final = {
+    "0x005e": "v4",
+    "0x0062": "v5p",
+    "0x0063": "v5e",
+    "0x006f": "v6e",
+    "0x0076": "7x",
+}
+
+# v4 is left out: jax compiles for its halves, while a v4 machine shows whole chips.
+_2D = {"2x2": 4, "2x4": 8, "4x4": 16, "4x8": 32, "8x8": 64, "8x16": 128, "16x16": 256}
+_3D = {"2x2x1": 4, "2x2x2": 8, "2x2x4": 16, "2x4x4": 32, "4x4x4": 64, "4x4x8": 128, "4x8x8": 256}
+TOPOLOGIES: Final[tuple[Topology, ...]] = tuple(
+    Topology(f"{generation}:{shape}", name, per_chip * chips)
+    for generation, name, shapes, per_chip in (
+        ("v5e", "v5e", _2D, 1),
+        ("v5p", "v5p", _3D, 1),
+        ("v6e", "v6e", _2D, 1),
+        ("tpu7x", "7x", _3D, 2),
+    )
+    for shape, chips in shapes.items()
+)
