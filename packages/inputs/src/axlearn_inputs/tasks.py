@@ -32,6 +32,15 @@ class TokenizerVocabulary(seqio.Vocabulary):  # type: ignore[misc]  # seqio has 
         super().__init__()
         self._tokenizer = tokenizer
 
+    def __eq__(self, other: object) -> bool:
+        # A mixture requires its tasks to have equal vocabularies.
+        return (
+            isinstance(other, TokenizerVocabulary)
+            and self._tokenizer.fingerprint() == other._tokenizer.fingerprint()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def bos_id(self) -> int:
         return self._tokenizer.bos_id

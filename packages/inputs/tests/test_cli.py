@@ -1,0 +1,87 @@
+"""`axl data prepare` of experiments: their config says what to prepare and where."""
+
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from axlearn_core.config import REQUIRED, Configurable
+from axlearn_core.errors import UserError
+from axlearn_core.training.input import Input
+from axlearn_inputs import cli
+from axlearn_inputs.packed import PackedInput
+from axlearn_inputs.spec import PrepareSpec
+from axlearn_inputs.synthetic import SyntheticInput
+
+
+class Experiment(Configurable):
+    class Config(Configurable.Config):
+        input: Input.Config = REQUIRED
+        eval_input: Input.Config = REQUIRED
+
+
+def packed(directory: str, **fields) -> PackedInput.Config:
+    source = PrepareSpec(task="letters", seq_len=16).set(**fields)
+    return PackedInput.Config(source=source, directory=directory)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs the command with one installed experiment, `exp`; returns what it would prepare."""
+
+    def run(experiment: Experiment.Config, *words: str):
+        registry = SimpleNamespace(
+            resolve=lambda name: [SimpleNamespace(kind="experiment")] if name == "exp" else [],
+            experiment=lambda name: lambda: experiment,
+            lookup=None,
+        )
+        monkeypatch.setattr(cli, "get_registry", lambda: registry)
+        jobs = []
+        monkeypatch.setattr(
+            cli, "prepare_data", lambda spec, where, **_: jobs.append((where, spec))
+        )
+        monkeypatch.setattr(cli, "_summary", lambda manifest, where: "")
+        result = CliRunner().invoke(cli.data, ["prepare", *words])
+        if isinstance(result.exception, UserError):
+            raise result.exception
+        return jobs, result.output
+
+    return run
+
+
+def test_inputs_with_one_directory_are_prepared_once(run):
+    experiment = Experiment.Config(input=packed("a"), eval_input=packed("a"))
+    jobs, output = run(experiment, "exp", "**.source.seq_len=32")
+    assert [(where, spec.seq_len) for where, spec in jobs] == [("a", 32)]
+    assert "next: axl train exp **.source.seq_len=32" in output
+
+
+def test_inputs_with_other_directories_are_prepared_each(run):
+    jobs, _ = run(Experiment.Config(input=packed("a"), eval_input=packed("b", seq_len=8)), "exp")
+    assert [(where, spec.seq_len) for where, spec in jobs] == [("a", 16), ("b", 8)]
+
+
+def test_two_sources_in_one_directory_are_refused(run):
+    experiment = Experiment.Config(input=packed("a"), eval_input=packed("a", seq_len=8))
+    with pytest.raises(UserError, match=r"eval_input\.source is not the source of another"):
+        run(experiment, "exp")
+
+
+def test_an_experiment_without_prepared_data_is_told_so(run):
+    synthetic = SyntheticInput.Config(vocab_size=8, seq_len=4)
+    with pytest.raises(UserError, match="exp reads no prepared data"):
+        run(Experiment.Config(input=synthetic, eval_input=synthetic), "exp")
+
+
+def test_options_of_tasks_are_refused_for_experiments(run):
+    experiment = Experiment.Config(input=packed("a"), eval_input=packed("a"))
+    assert "write PATH=VALUE instead" in run(experiment, "exp", "--seq-len", "8")[1]
+
+
+def test_overrides_are_refused_for_tasks(run):
+    assert "there is none named 'letters'" in run(Experiment.Config(), "letters", "seq_len=8")[1]
+
+
+def test_a_vocabulary_size_is_refused_for_bytes(run):
+    output = run(Experiment.Config(), "letters", "--vocab-size", "99")[1]
+    assert "--vocab-size needs --tokenizer sentencepiece" in output
