@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from axlearn_core.checkpoint.manifest import damage, is_complete
+from axlearn_core.errors import UserError
 
 FOLDER = "checkpoints"
 _DAMAGED = "damaged"
@@ -69,6 +70,35 @@ def newest_intact(directory: Path) -> Newest:
             return Newest(info, bad)
         bad.append(info._replace(status="damaged", problem=problem))
     return Newest(None, bad)
+
+
+def choose(directory: Path, step: int | None) -> Newest:
+    """Finds the intact checkpoint of a step, or the newest.
+
+    Raises:
+        UserError: if there is none; the message lists what there is.
+    """
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}; give that of a run (axl train --dir)")
+    newest = newest_intact(directory) if step is None else _of_step(directory, step)
+    if newest.info is not None:
+        return newest
+    if newest.damaged:
+        problems = "".join(f"\n  step {bad.step}: {bad.problem}" for bad in newest.damaged)
+        raise UserError(f"{directory} holds no intact checkpoint:{problems}")
+    steps = [str(info.step) for info in checkpoints(directory) if info.status == "complete"]
+    there = f"complete are those of the steps {', '.join(steps)}" if steps else "it has none"
+    wanted = "complete checkpoint" if step is None else f"complete checkpoint of step {step}"
+    raise UserError(f"{directory} holds no {wanted}; {there}")
+
+
+def _of_step(directory: Path, step: int) -> Newest:
+    for info in checkpoints(directory):
+        if info.step == step and info.status == "complete":
+            if problem := damage(info.path):
+                return Newest(None, [info._replace(status="damaged", problem=problem)])
+            return Newest(info, [])
+    return Newest(None, [])
 
 
 def set_aside(info: CheckpointInfo) -> Path:

@@ -17,9 +17,15 @@ from axlearn_core.plugins import CommandRecord, Registered, TargetError, get_reg
 # Core's own commands. They are here and not in `_plugin.py`, so that they work, and can say what is
 # wrong, when plugins do not; a plugin's command of the same name needs its qualified name.
 COMMANDS: Final[tuple[CommandRecord, ...]] = (
+    CommandRecord("train", "axlearn_core.cli.train:train", "Train an experiment."),
+    CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
+    CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
+    CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),
+    CommandRecord("experiments", "axlearn_core.cli.catalogs:experiments", "List experiments."),
     CommandRecord(
-        "train", "axlearn_core.cli.train:train", "Train an experiment."
+        "checkpoints", "axlearn_core.cli.catalogs:checkpoints_group", "List a run's checkpoints."
     ),
+    CommandRecord("doctor", "axlearn_core.cli.doctor:doctor", "Find and mend what is wrong."),
     CommandRecord("plugins", "axlearn_core.cli.plugins:plugins", "List plugins and problems."),
     CommandRecord("components", "axlearn_core.cli.plugins:components", "List what they provide."),
     CommandRecord("hooks", "axlearn_core.cli.plugins:hooks", "List hooks and who implements them."),
@@ -125,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = axl.main(arguments, prog_name="axl", standalone_mode=False, obj=session)
         return code if isinstance(code, int) else 0
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that vanished
         if session.verbose:
             traceback.print_exception(error)
         click.echo(f"axl: error: {error}", err=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from axlearn_core.cli.experiment import build_trainer, experiment_arguments
+from axlearn_core.cli.machine import choose_mesh_rule, start
 from axlearn_core.plugins import get_registry
 
 
@@ -32,7 +33,12 @@ def train(
     from axlearn_core.training.assemble import assemble
     from axlearn_core.training.stopping import EXIT_INTERRUPTED
 
-    assembled = assemble(experiment, overrides, get_registry())
+    registry = get_registry()
+    machine = start(registry)
+    for note in machine.notes:
+        click.echo(note)
+    rule = choose_mesh_rule(machine, registry)
+    assembled = assemble(experiment, overrides, registry, mesh_rule=rule)
     result = build_trainer(assembled.config).run(
         directory or Path("runs") / experiment.replace(":", "."),
         experiment=assembled.name,

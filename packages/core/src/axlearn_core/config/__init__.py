@@ -14,7 +14,7 @@ from axlearn_core.config.errors import (
 )
 from axlearn_core.config.factory import ConfigModifier, ConfigOr, Configurable, maybe_instantiate
 from axlearn_core.config.origin import setting_as
-from axlearn_core.config.overrides import apply_overrides, paths, where
+from axlearn_core.config.overrides import apply_overrides, declared, paths, where
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.serialize import from_json, to_json
@@ -40,6 +40,7 @@ __all__ = [
     "canonical",
     "config_for",
     "config_hash",
+    "declared",
     "diff",
     "find",
     "format_value",

@@ -70,6 +70,11 @@ def paths(cfg: ConfigBase) -> Iterator[tuple[str, Any]]:
         yield dotted(keys), value
 
 
+def declared(cfg: ConfigBase, path: str) -> str:
+    """Returns the type that the value at a path must have, as one writes it in source code."""
+    return describe(annotation_at(cfg, _keys(cfg, path)))
+
+
 def where(cfg: ConfigBase, path: str) -> str:
     """Says where the value at a path was set: "file:line", an override, or "default".
 
@@ -78,9 +83,7 @@ def where(cfg: ConfigBase, path: str) -> str:
     Raises:
         ConfigError: if the tree has no such path.
     """
-    keys = next((keys for keys, _ in walk(cfg) if dotted(keys) == path), ())
-    if not keys:
-        raise ConfigError(f"there is no {path!r}. {_hint(cfg, path)}")
+    keys = _keys(cfg, path)
     owner, (name, *_) = field_of(cfg, keys)
     origin = owner.origin(name)
     if origin != DEFAULT:
@@ -90,6 +93,13 @@ def where(cfg: ConfigBase, path: str) -> str:
         if (above := owner.origin(name)) != DEFAULT:
             return f"default ({dotted(keys[:end])} was set at {above})"
     return origin
+
+
+def _keys(cfg: ConfigBase, path: str) -> Keys:
+    keys = next((keys for keys, _ in walk(cfg) if dotted(keys) == path), ())
+    if not keys:
+        raise ConfigError(f"there is no {path!r}. {_hint(cfg, path)}")
+    return keys
 
 
 def _matches(cfg: ConfigBase, pattern: str) -> list[Keys]:

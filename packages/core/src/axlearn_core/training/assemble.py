@@ -35,7 +35,13 @@ class Assembled(NamedTuple):
         ]
 
 
-def assemble(name: str, overrides: Sequence[str], registry: Registry) -> Assembled:
+def assemble(
+    name: str,
+    overrides: Sequence[str],
+    registry: Registry,
+    *,
+    mesh_rule: Callable[[ConfigBase], ConfigBase] | None = None,
+) -> Assembled:
     """Makes the config of an experiment.
 
     Args:
@@ -43,6 +49,7 @@ def assemble(name: str, overrides: Sequence[str], registry: Registry) -> Assembl
             Python path.
         overrides: `path=value` words.
         registry: knows experiments and components, and the plugins that change trainers.
+        mesh_rule: fits the config to the machine; overrides win over what it sets.
 
     Raises:
         UserError: if the experiment, a path or a value is not what it should be.
@@ -51,7 +58,8 @@ def assemble(name: str, overrides: Sequence[str], registry: Registry) -> Assembl
     base = function()
     if not isinstance(base, ConfigBase):
         raise ConfigError(f"experiment {name} must return a trainer's config, got {base!r}")
-    config = apply_overrides(base.clone(), overrides, resolve=registry.lookup)
+    config = mesh_rule(base.clone()) if mesh_rule else base.clone()
+    config = apply_overrides(config, overrides, resolve=registry.lookup)
     return Assembled(name, base, registry.hook.axlearn_configure_trainer(config))
 
 

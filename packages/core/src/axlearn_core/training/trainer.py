@@ -126,7 +126,7 @@ class Trainer(Configurable):
         """
         progress = progress or Progress(self.config.max_step)
         facts = {"experiment": experiment, "plugins": get_registry().fingerprint()}
-        _use_compile_cache(self.config.compile_cache)
+        use_compile_cache(self.config.compile_cache)
         with (
             open_run(directory, self.config, facts) as run,
             stopping_on_signals(progress.say) as stop,
@@ -273,8 +273,8 @@ class Trainer(Configurable):
             raise NonFiniteError(
                 f"step {metrics.step}: the loss ({float(metrics.values['loss'])}) or the gradient "
                 f"norm ({float(metrics.values['gradient_norm'])}) is not finite. Nothing was "
-                "updated from there on, and the last checkpoint is intact. Lower the learning rate, "
-                "clip more tightly, or look at this step's data"
+                "updated from there on, and the last checkpoint is intact. Lower the learning "
+                "rate, clip more tightly, or look at this step's data"
             )
 
     def _facts(self, input_state: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -295,7 +295,8 @@ class Trainer(Configurable):
         return texts
 
 
-def _use_compile_cache(folder: str | None) -> None:
+def use_compile_cache(folder: str | None) -> None:
+    """Keeps compiled programs in a folder, for the next process that compiles the same."""
     if folder is not None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
 
