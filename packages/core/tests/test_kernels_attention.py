@@ -82,8 +82,17 @@ def test_scale_logit_cap_and_value_width_are_honoured(implementation):
     np.testing.assert_allclose(output, _float64(query, key, value, allowed, 2.0, 3.0), atol=2e-6)
 
 
-@pytest.mark.parametrize("lengths", [(128, 128), (130, 130), (257, 257), (100, 300), (300, 100)])
-@pytest.mark.parametrize("name", ["causal", "window", "packed", "strictly-before"])
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [
+        ("causal", (128, 128)),
+        ("causal", (300, 100)),
+        ("window", (257, 257)),
+        ("packed", (130, 130)),
+        ("packed", (100, 300)),
+        ("strictly-before", (257, 257)),
+    ],
+)
 def test_blocked_and_reference_have_the_same_output_and_gradients(name, lengths):
     query, key, value = _inputs(*lengths)
     weights = np.random.default_rng(2).normal(size=query.shape).astype(np.float32)

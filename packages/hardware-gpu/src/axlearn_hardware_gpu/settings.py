@@ -15,10 +15,11 @@ _TOOLBOX = "NVIDIA JAX-Toolbox"
 
 SETTINGS: Final[tuple[EnvironmentSetting, ...]] = (
     EnvironmentSetting(
-        "XLA_PYTHON_CLIENT_MEM_FRACTION",
+        "XLA_CLIENT_MEM_FRACTION",
         "0.9",
         "jax takes 90% of the memory at the start, 75% unless told; the rest is left to CUDA's "
         f"libraries ({_TOOLBOX}: GPU performance)",
+        aliases=("XLA_PYTHON_CLIENT_MEM_FRACTION",),  # jax refuses to start with both
     ),
     EnvironmentSetting(
         "XLA_FLAGS",

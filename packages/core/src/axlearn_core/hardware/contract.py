@@ -41,6 +41,7 @@ class EnvironmentSetting:
     name: str  # "XLA_FLAGS", "NCCL_DEBUG", ...
     value: str  # for a variable of flags a single one: "--xla_flag=value"
     comment: str  # what it does and who recommends it, shown to the user
+    aliases: tuple[str, ...] = ()  # other variables that mean the same: one of them set is enough
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def apply_environment(hardware: Hardware, environment: MutableMapping[str, str])
 
 def _is_set(setting: EnvironmentSetting, environment: Mapping[str, str]) -> bool:
     if setting.name not in _FLAG_VARIABLES:
-        return setting.name in environment
+        return any(name in environment for name in (setting.name, *setting.aliases))
     # A flag counts as set wherever it stands: libtpu reads some XLA flags from either variable.
     given = " ".join(environment.get(name, "") for name in _FLAG_VARIABLES).split()
     return _flag(setting.value) in map(_flag, given)

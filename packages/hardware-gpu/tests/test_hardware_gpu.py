@@ -1,0 +1,135 @@
+"""NVIDIA GPUs: probe, environment, chips and mesh rules."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from axlearn_core.hardware import apply_environment, load_mesh_rule, select_mesh_rule
+from axlearn_core.plugins import get_registry
+from axlearn_hardware_gpu import CHIPS, SETTINGS, NvidiaGPU
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host with two GPUs."""
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+    for bus in ("0000:01:00.0", "0000:02:00.0"):
+        gpu = tmp_path / "proc/driver/nvidia/gpus" / bus
+        gpu.mkdir(parents=True)
+        (gpu / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 1\n")
+    return tmp_path
+
+
+def test_gpus_are_counted_and_named(host):
+    assert NvidiaGPU(host).probe({}).description == "2 x NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [("1", 1), ("0,1", 2), ("GPU-8a,MIG-5", 2), ("0,-1,1", 1)]
+)
+def test_hidden_gpus_are_not_counted(host, visible, count):
+    assert NvidiaGPU(host).probe({"CUDA_VISIBLE_DEVICES": visible}).count == count
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_a_host_that_hides_all_has_none(host, visible):
+    assert NvidiaGPU(host).probe({"CUDA_VISIBLE_DEVICES": visible}) is None
+
+
+def test_a_host_without_has_none(tmp_path):
+    assert NvidiaGPU(tmp_path).probe({}) is None
+
+
+def test_probing_imports_no_jax():
+    program = (
+        "import sys\n"
+        "from axlearn_hardware_gpu import NvidiaGPU\n"
+        "gpu = NvidiaGPU(); gpu.probe({}); gpu.missing(); gpu.settings()\n"
+        "print('jax' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_jax_without_cuda_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("axlearn_hardware_gpu.backend.find_spec", lambda name: None)
+    assert "pip install 'axlearn-hardware-gpu[cuda12]'" in NvidiaGPU().missing()
+
+
+def test_what_the_user_set_stays(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    mine = "--xla_gpu_enable_latency_hiding_scheduler=false"
+    environment = {"XLA_CLIENT_MEM_FRACTION": "0.5", "XLA_FLAGS": mine}
+    apply_environment(NvidiaGPU(), environment)
+    assert environment["XLA_CLIENT_MEM_FRACTION"] == "0.5"
+    assert environment["XLA_FLAGS"].startswith(f"{mine} ")
+    assert environment["XLA_FLAGS"].count("latency_hiding") == 1
+
+
+def test_the_old_name_of_a_variable_counts_as_set(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    apply_environment(NvidiaGPU(), environment)
+    assert "XLA_CLIENT_MEM_FRACTION" not in environment
+
+
+def test_xla_knows_every_flag():
+    flags = " ".join(setting.value for setting in SETTINGS if setting.name == "XLA_FLAGS")
+    run = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices('cpu')"],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
+def test_a_chip_has_a_source_and_plausible_numbers(chip):
+    assert re.match(r"https://(www|resources)\.nvidia\.com/", chip.source)
+    assert 20e12 < chip.peak_flops["float32"] < chip.peak_flops["bfloat16"] < 5e15
+    # Half the bits, twice the rate, to the rounding of the data sheets.
+    fp8 = chip.peak_flops.get("float8_e4m3fn", 2 * chip.peak_flops["bfloat16"])
+    assert fp8 == pytest.approx(2 * chip.peak_flops["bfloat16"], rel=0.01)
+    assert chip.peak_flops["bfloat16"] == pytest.approx(2 * chip.peak_flops["float32"], rel=0.02)
+    assert 20 * 2**30 < chip.memory_bytes < 300 * 2**30
+    assert 0.2e12 < chip.memory_bandwidth < 10e12
+    assert (chip.interconnect == "") == (chip.interconnect_bandwidth is None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H200 NVL", "h200-nvl"),
+        ("NVIDIA L40S", "l40s"),
+    ],
+)
+def test_a_device_kind_names_its_chip(kind, name):
+    assert NvidiaGPU().chip(kind).name == name
+
+
+@pytest.mark.parametrize(
+    ("machine", "mesh"),
+    [
+        ("gpu-l4-4", {"data": -1}),
+        ("gpu-h100-8", {"fsdp": -1}),
+        ("gpu-a100-80-1", {"fsdp": -1}),
+        ("gpu-h100-64", {"data": -1, "fsdp": 8}),
+        ("gpu-gb200-72", {"fsdp": -1}),
+        ("gpu-gb200-144", {"data": -1, "fsdp": 8}),
+    ],
+)
+def test_a_machine_gets_the_mesh_of_its_size(machine, mesh):
+    rule = select_mesh_rule(get_registry(), machine)
+    assert rule.distribution == "axlearn-hardware-gpu"
+    assert load_mesh_rule(rule).config.mesh_shape == mesh

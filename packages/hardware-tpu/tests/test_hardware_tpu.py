@@ -1,0 +1,150 @@
+"""TPUs: probe, environment, chips, topologies and mesh rules."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from axlearn_core.hardware import apply_environment, load_mesh_rule, select_mesh_rule
+from axlearn_core.plugins import get_registry
+from axlearn_hardware_tpu import CHIPS, SETTINGS, TOPOLOGIES, TPU
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host with four v5e chips and one of Google's network cards."""
+    devices = ["0x0063"] * 4 + ["0x0042"]
+    for number, device in enumerate(devices):
+        folder = tmp_path / f"sys/bus/pci/devices/0000:00:0{number}.0"
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text("0x1ae0\n")
+        (folder / "device").write_text(f"{device}\n")
+    (tmp_path / "dev/vfio").mkdir(parents=True)
+    for name in ("0", "1", "2", "3", "vfio"):
+        (tmp_path / "dev/vfio" / name).touch()
+    return tmp_path
+
+
+def test_tpus_are_counted_and_named(host):
+    assert TPU(host).probe({}).description == "4 x TPU v5e"
+
+
+def test_hidden_tpus_are_not_counted(host):
+    assert TPU(host).probe({"TPU_VISIBLE_CHIPS": "0,1"}).count == 2
+
+
+def test_tpus_that_may_not_be_opened_are_not_there(host):
+    for file in (host / "dev/vfio").iterdir():
+        file.unlink()
+    assert TPU(host).probe({}) is None
+
+
+def test_a_host_without_has_none(tmp_path):
+    assert TPU(tmp_path).probe({}) is None
+
+
+def test_probing_imports_no_jax():
+    program = (
+        "import sys\n"
+        "from axlearn_hardware_tpu import TPU\n"
+        "tpu = TPU(); tpu.probe({}); tpu.missing(); tpu.settings()\n"
+        "print('jax' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_jax_without_libtpu_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("axlearn_hardware_tpu.backend.find_spec", lambda name: None)
+    assert "pip install 'axlearn-hardware-tpu[tpu]'" in TPU().missing()
+
+
+def test_what_the_user_set_stays(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    mine = "--xla_tpu_enable_async_all_to_all=false"
+    environment = {"LIBTPU_INIT_ARGS": mine}
+    apply_environment(TPU(), environment)
+    assert environment["LIBTPU_INIT_ARGS"].startswith(f"{mine} ")
+    assert environment["LIBTPU_INIT_ARGS"].count("async_all_to_all") == 1
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
+def test_a_chip_has_a_source_and_plausible_numbers(chip):
+    assert chip.source.startswith("https://docs.cloud.google.com/tpu/docs/")
+    assert 100e12 < chip.peak_flops["bfloat16"] < 2e15
+    assert chip.peak_flops["float32"] == chip.peak_flops["bfloat16"]
+    assert 16 * 2**30 <= chip.memory_bytes <= 192 * 2**30
+    assert 0.5e12 < chip.memory_bandwidth < 8e12
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("TPU v4", "v4"),
+        ("TPU v5 lite", "v5e"),
+        ("TPU v5", "v5p"),
+        ("TPU v6 lite", "v6e"),
+        ("TPU7x", "7x"),
+    ],
+)
+def test_a_device_kind_names_its_chip(kind, name):
+    assert TPU().chip(kind).name == name
+
+
+@pytest.mark.parametrize(
+    ("machine", "mesh"),
+    [
+        ("tpu-v5p-64", {"fsdp": -1}),
+        ("tpu-7x-8", {"fsdp": -1}),
+        ("tpu-v5e-1", {"fsdp": -1}),
+        ("tpu-v6e-256", {"fsdp": -1}),
+        ("tpu-v6e-512", {"data": -1, "fsdp": 256}),
+    ],
+)
+def test_a_machine_gets_the_mesh_of_its_size(machine, mesh):
+    rule = select_mesh_rule(get_registry(), machine)
+    assert rule.distribution == "axlearn-hardware-tpu"
+    assert load_mesh_rule(rule).config.mesh_shape == mesh
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"TPU_WORKER_HOSTNAMES": "host0"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "host0,host1"}, {}),
+        ({"TPU_WORKER_HOSTNAMES": "host0", "MEGASCALE_NUM_SLICES": "2"}, {}),
+    ],
+)
+def test_slices_of_several_hosts_are_left_to_jax(environment, expected):
+    assert TPU().distributed_arguments(environment) == expected
+
+
+@pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu, but no TPU")
+def test_libtpu_knows_every_flag_and_topology():
+    program = (
+        "import json\n"
+        "from jax.experimental import topologies\n"
+        "from axlearn_hardware_tpu import TOPOLOGIES\n"
+        "found = {}\n"
+        "for name in (topology.name for topology in TOPOLOGIES):\n"
+        "    devices = topologies.get_topology_desc(platform='tpu', topology_name=name).devices\n"
+        "    found[name] = [len(devices), *{device.device_kind for device in devices}]\n"
+        "print(json.dumps(found))\n"
+    )
+    flags = " ".join(setting.value for setting in SETTINGS)
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ
+        | {"LIBTPU_INIT_ARGS": flags, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    for topology in TOPOLOGIES:
+        count, kind = found[topology.name]
+        assert (count, TPU().chip(kind).name) == (topology.devices, topology.chip)
