@@ -11,7 +11,7 @@ import contextvars
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import jax
 
@@ -75,6 +75,7 @@ class InvocationContext:
         key: derives the random key of this call, or None if the call has no randomness. It is a
             function, computed where it is used, so that no key of an outer trace is kept.
         outputs: the side outputs so far.
+        calls: how often each child was called so far.
     """
 
     module: Module
@@ -86,7 +87,9 @@ class InvocationContext:
 
     def random_key(self) -> jax.Array:
         if self.key is None:
-            raise ValueError(f"{self.module.path} needs a random key; pass prng_key to functional()")
+            raise ValueError(
+                f"{self.module.path} needs a random key; pass prng_key to functional()"
+            )
         return self.key()
 
     @contextlib.contextmanager
@@ -98,9 +101,8 @@ class InvocationContext:
                 "A parent calls its own children; use functional() for an unrelated module"
             )
         if module.parent is not self.module:
-            with self.enter(module.parent):
-                with current_context().enter(module):
-                    yield
+            with self.enter(module.parent), current_context().enter(module):
+                yield
             return
         child = self._child(module)
         with activate(child):
@@ -117,8 +119,10 @@ class InvocationContext:
         return InvocationContext(module, self.state.get(module.name, {}), self.is_training, key)
 
     def fork(self, **changes: Any) -> InvocationContext:
-        """Returns a context for the same call with side outputs of its own."""
-        return dataclasses.replace(self, outputs=OutputCollection(), calls={}, **changes)
+        """Returns a context for the same call with side outputs and call counts of its own."""
+        return dataclasses.replace(
+            self, outputs=OutputCollection(), calls=dict(self.calls), **changes
+        )
 
 
 _current: contextvars.ContextVar[InvocationContext | None] = contextvars.ContextVar(
@@ -162,18 +166,59 @@ def fold_in_name(key: jax.Array, name: str) -> jax.Array:
 
 
 def capture(function: Callable[P, T]) -> Callable[P, tuple[T, OutputCollection]]:
-    """Makes a function that calls modules safe for a raw JAX transformation.
+    """Makes a function that calls modules safe for a JAX transformation that runs it at once.
 
     The result returns `(function(...), side outputs)` and touches nothing outside itself. Give the
     side outputs that come out of the transformation to `emit`::
 
         result, side = jax.checkpoint(capture(self.ff.forward))(x)
         emit(side)
+
+    Capture anew for every use: JAX remembers the trace of a function it has seen, and with it the
+    parameters of the call in which it was traced. The function closes over parameters, which
+    `shard_map` and `custom_vjp` do not allow: for these there is `capture_with_state`.
     """
+    outer = current_context()
+    before = outer.fork()
 
     def pure(*args: P.args, **kwargs: P.kwargs) -> tuple[T, OutputCollection]:
-        with activate(current_context().fork()) as context:
-            return function(*args, **kwargs), context.outputs
+        if current_context() is not outer:
+            raise RuntimeError(
+                f"a function captured in a call of {outer.module.path} ran in another call; "
+                "capture where the function is used"
+            )
+        with activate(before.fork()) as context:
+            result = function(*args, **kwargs)
+        outer.calls.update(context.calls)
+        return result, context.outputs
+
+    return pure
+
+
+def capture_with_state(
+    function: Callable[P, T],
+) -> Callable[Concatenate[Tree, jax.Array | None, P], tuple[T, OutputCollection]]:
+    """Like `capture`, but takes the parameters and the random key as arguments.
+
+    For transformations that allow no closure (`shard_map`) or run the function later
+    (`custom_vjp`)::
+
+        call = current_context()
+        ff = jax.shard_map(capture_with_state(self.ff.forward), in_specs=..., out_specs=...)
+        result, side = ff(call.state, call.random_key(), x)
+        emit(side)
+    """
+    outer = current_context()
+    before = outer.fork()
+
+    def pure(
+        state: Tree, key: jax.Array | None, /, *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, OutputCollection]:
+        random_key = None if key is None else lambda: key
+        with activate(before.fork(state=state, key=random_key)) as context:
+            result = function(*args, **kwargs)
+        outer.calls.update(context.calls)
+        return result, context.outputs
 
     return pure
 

@@ -61,7 +61,9 @@ class FanIn(BaseInitializer):
                 sample = jax.random.normal(key, spec.shape, jnp.float32)
             case "truncated_normal":
                 # Truncation at two standard deviations shrinks the variance; this undoes it.
-                sample = jax.random.truncated_normal(key, -2, 2, spec.shape, jnp.float32) / 0.87962566
+                sample = (
+                    jax.random.truncated_normal(key, -2, 2, spec.shape, jnp.float32) / 0.87962566
+                )
             case "uniform":
                 sample = jax.random.uniform(key, spec.shape, jnp.float32, -1, 1) * math.sqrt(3)
         return (stddev * sample).astype(spec.dtype)

@@ -28,7 +28,7 @@ class Layer(Module):
 
     @no_context
     def parameter_specs(self) -> ParameterSpecs:
-        """Returns the declarations of this layer's and its children's parameters, nested by name."""
+        """Returns the declarations of all parameters below this layer, nested by name."""
         specs: dict[str, Any] = dict(self.own_parameters())
         for name, child in self.children.items():
             if name in specs:

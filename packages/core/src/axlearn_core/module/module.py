@@ -45,8 +45,11 @@ class Module(Configurable):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name, member in list(vars(cls).items()):
-            wanted = inspect.isfunction(member) and not name.startswith("_")
-            if wanted and not hasattr(member, _NO_CONTEXT):
+            if not inspect.isfunction(member) or name.startswith("_"):
+                continue
+            # An override needs no context where the method it overrides needs none.
+            versions = (vars(base).get(name) for base in cls.__mro__)
+            if not any(hasattr(version, _NO_CONTEXT) for version in versions):
                 setattr(cls, name, _in_context(member))
 
     def __init__(self, config: ConfigBase, *, name: str = "root", parent: Module | None = None):
@@ -85,7 +88,8 @@ class Module(Configurable):
     def prng_key(self, purpose: str = "") -> jax.Array:
         """Returns this call's random key for a purpose; another purpose, another key."""
         key = self._context().random_key()
-        return fold_in_name(key, purpose) if purpose else key
+        # The colon keeps purposes apart from the children of the same names.
+        return fold_in_name(key, f":{purpose}") if purpose else key
 
     def add_summary(self, name: str, value: Any) -> None:
         """Reports a value (scalar or array) to the metrics writers."""

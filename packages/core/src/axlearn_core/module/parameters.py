@@ -48,7 +48,7 @@ class ParameterSpec:
 
     def struct(self) -> jax.ShapeDtypeStruct:
         """Returns the parameter's shape and dtype as JAX wants them."""
-        return jax.ShapeDtypeStruct(self.shape, jnp.dtype(self.dtype))  # type: ignore[no-untyped-call]
+        return jax.ShapeDtypeStruct(self.shape, jnp.dtype(self.dtype))
 
     def stacked(self, count: int, axis: str) -> ParameterSpec:
         """Returns the specification of `count` such parameters along a new first axis."""

@@ -63,11 +63,13 @@ def scan_layers(
         The last carry, and the stacked ys.
     """
     context = current_context()
+    before = context.fork()
 
     def step(carry: Carry, slices: tuple[Tree, jax.Array, Any]) -> tuple[Carry, Any]:
         state, index, x = slices
-        with activate(_copy_context(context, layer, state, index)) as inner:
+        with activate(_copy_context(before, layer, state, index)) as inner:
             carry, y = body(carry, x)
+        context.calls.update(inner.calls)
         return carry, (y, inner.outputs)
 
     slices = (context.state.get(layer.name, {}), jnp.arange(count), xs)
@@ -79,23 +81,32 @@ def scan_layers(
 def vmap_layers(layer: Layer, body: Callable[[Any], T], xs: Any = None, *, count: int) -> T:
     """Runs `body(x)` for every copy of a child layer side by side; results are stacked."""
     context = current_context()
+    before = context.fork()
 
     def one(state: Tree, index: jax.Array, x: Any) -> tuple[T, OutputCollection]:
-        with activate(_copy_context(context, layer, state, index)) as inner:
-            return body(x), inner.outputs
+        with activate(_copy_context(before, layer, state, index)) as inner:
+            result = body(x)
+        context.calls.update(inner.calls)
+        return result, inner.outputs
 
     state = context.state.get(layer.name, {})
     results, outputs = jax.vmap(one)(state, jnp.arange(count), xs)
     emit(outputs)
-    return cast(T, results)
+    return results
 
 
 def _copy_context(
     context: InvocationContext, layer: Layer, state: Tree, index: jax.Array
 ) -> InvocationContext:
     outer = context.key
-    key = None if outer is None else lambda: jax.random.fold_in(fold_in_name(outer(), "copy"), index)
-    return context.fork(state={**context.state, layer.name: state}, key=key)
+
+    def key() -> jax.Array:
+        assert outer is not None
+        return jax.random.fold_in(fold_in_name(outer(), "#copy"), index)  # no child is called so
+
+    return context.fork(
+        state={**context.state, layer.name: state}, key=None if outer is None else key
+    )
 
 
 def remat(
@@ -109,12 +120,12 @@ def remat(
             activations whose whole name matches stay in device memory.
         offload: the same; matching activations wait in host memory (where the backend has it).
     """
-    rematerialised = jax.checkpoint(capture(function), policy=_policy(save, offload))
+    policy = _policy(save, offload)
 
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        result, outputs = rematerialised(*args, **kwargs)
+        result, outputs = jax.checkpoint(capture(function), policy=policy)(*args, **kwargs)
         emit(outputs)
-        return result
+        return cast(T, result)
 
     return run
 

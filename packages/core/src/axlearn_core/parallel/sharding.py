@@ -43,8 +43,8 @@ def check_rules(rules: Rules) -> None:
         for axis in _axes(axes):
             if axis not in MESH_AXES:
                 raise ConfigError(
-                    f"the sharding rule {name!r}: {axes!r} names no mesh axis.{near_names(axis, MESH_AXES)} "
-                    f"Mesh axes: {', '.join(MESH_AXES)}."
+                    f"the sharding rule {name!r}: {axes!r} names no mesh axis."
+                    f"{near_names(axis, MESH_AXES)} Mesh axes: {', '.join(MESH_AXES)}."
                 )
 
 
