@@ -45,8 +45,10 @@ def llama(
     model = CausalLM.default_config().set(vocab_size=vocab_size, dim=dim)
     model.stack = Repeat.default_config().set(layer=block, num_layers=num_layers)
     if tied:
-        # As a head the table sums over dim, so it starts as small as any other projection.
-        model.embedding.initializer = Normal.default_config().set(stddev=dim**-0.5)
+        # As a head the table sums over dim, so it starts as small as any other projection; what
+        # the blocks read is scaled back to variance 1 (as in Gemma, arXiv:2403.08295).
+        small = Normal.default_config().set(stddev=dim**-0.5)
+        model.embedding.set(initializer=small, scale=dim**0.5)
         model.head = None
     return model
 
@@ -68,7 +70,7 @@ def trainer(
     model: Model.Config, data: Input.Config, *, peak_rate: float, max_step: int
 ) -> Trainer.Config:
     """AdamW with a linear warm-up and half a cosine: what the experiments start from."""
-    rate = WarmupCosine.default_config().set(peak=peak_rate, warmup=0.05, final_fraction=0.1)
+    rate = WarmupCosine.default_config().set(peak=peak_rate, warmup=0.08, final_fraction=0.05)
     optimizer = AdamW.default_config().set(learning_rate=rate)
     learner = OptaxLearner.default_config().set(optimizer=optimizer)
     return Trainer.default_config().set(model=model, learner=learner, input=data, max_step=max_step)
@@ -92,10 +94,10 @@ def quickstart() -> Trainer.Config:
         hidden_dim=352,
         tied=True,
     )
-    cfg = trainer(model, data, peak_rate=6e-3, max_step=600)
+    cfg = trainer(model, data, peak_rate=3e-3, max_step=600)
     cfg.evaluations = {"held_out": held_out(data, every=150)}
     cfg.checkpoint.every = 100
-    return cfg
+    return cfg.set(log_every=25)
 
 
 def llama_tiny() -> Trainer.Config:
