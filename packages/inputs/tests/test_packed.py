@@ -116,6 +116,12 @@ def test_missing_data_name_the_command_that_makes_them(make_input, tmp_path):
         make_input(tmp_path / "none")
 
 
+def test_what_no_option_can_say_is_prepared_by_its_experiment(make_input, make_spec, tmp_path):
+    unigram = make_spec(tokenizer=SentencePieceTrainer.Config(vocab_size=300, model_type="unigram"))
+    with pytest.raises(BuildError, match="axl data prepare EXPERIMENT"):
+        make_input(tmp_path / "none", source=unigram)
+
+
 def test_another_row_length_than_the_datas_is_refused(make_input, make_spec):
     with pytest.raises(BuildError, match="seq_len: 16 -> 32"):
         make_input(source=make_spec(seq_len=32))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from axlearn_core.config import BuildError
 from axlearn_inputs.synthetic import SyntheticInput
 
 
@@ -52,6 +53,11 @@ def test_successors_are_equally_likely_so_the_lowest_loss_is_the_log_of_their_nu
     entropy = -(counts[counts > 0] * np.log(p)).sum() / counts.sum()
     assert make().lowest_loss == math.log(3)
     assert abs(entropy - math.log(3)) < 1e-3  # a maximum-likelihood estimate is below by 22/51200
+
+
+def test_more_successors_than_tokens_are_refused():
+    with pytest.raises(BuildError, match=r"branching \(=12\) must be from 1 to vocab_size \(=11\)"):
+        make(branching=12)
 
 
 def test_another_seed_is_another_chain():

@@ -50,6 +50,17 @@ def test_one_task_can_be_read_with_several_tokenizers(tasks, tmp_path):
             np.testing.assert_array_equal(ids, tokenizer.encode(text))
 
 
+def test_a_module_of_the_working_directory_is_found(tasks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "words_task.py").write_text(
+        "from axlearn_inputs.tasks import register_text_task\n"
+        "register_text_task('words', {'train': ['a word']}.__getitem__, ['train'])\n"
+    )
+    (document,) = tasks.read_task("words_task:words", "train", BYTES)
+    assert document.text == "a word"
+
+
 @pytest.mark.parametrize(
     ("task", "split", "message"),
     [

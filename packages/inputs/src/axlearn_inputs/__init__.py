@@ -1,6 +1,8 @@
 """Tasks, tokenizers, packing, prepared data and exactly resumable iterators."""
 
+from axlearn_inputs.manifest import Manifest, PreparedDataError, load_manifest
 from axlearn_inputs.packed import PackedInput
+from axlearn_inputs.prepare import prepare
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.synthetic import SyntheticInput
 from axlearn_inputs.tokenizers import (
@@ -8,14 +10,20 @@ from axlearn_inputs.tokenizers import (
     SentencePieceTokenizer,
     SentencePieceTrainer,
     Tokenizer,
+    TokenizerTrainer,
 )
 
 __all__ = [
     "ByteTokenizer",
+    "Manifest",
     "PackedInput",
     "PrepareSpec",
+    "PreparedDataError",
     "SentencePieceTokenizer",
     "SentencePieceTrainer",
     "SyntheticInput",
     "Tokenizer",
+    "TokenizerTrainer",
+    "load_manifest",
+    "prepare",
 ]

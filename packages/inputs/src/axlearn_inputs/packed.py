@@ -113,6 +113,10 @@ class PackedInput(Input):
     def characters_per_token(self) -> float:
         return self._split.characters_per_target
 
+    def baselines(self) -> dict[str, float]:
+        nats = self._manifest.xz_nats_per_character.get(self.config.split)
+        return {} if nats is None else {"xz -9": nats}
+
     @property
     def _split(self) -> Split:
         return self._manifest.splits[self.config.split]

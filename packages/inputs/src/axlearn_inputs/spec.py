@@ -24,11 +24,18 @@ class PrepareSpec(ConfigBase):
 
 
 def prepare_command(spec: PrepareSpec, directory: str) -> str:
-    """Returns the command that prepares `spec`, for error messages."""
+    """Returns the command that prepares `spec`, for error messages.
+
+    Options cannot say everything that a spec can; then it is the command for an experiment.
+    """
     words = ["axl", "data", "prepare", spec.task, "--seq-len", str(spec.seq_len)]
     tokenizer = spec.tokenizer
-    if isinstance(tokenizer, SentencePieceTrainer.Config):
+    if isinstance(tokenizer, SentencePieceTrainer.Config) and tokenizer.model_type == "bpe":
         words += ["--tokenizer", "sentencepiece", "--vocab-size", str(tokenizer.vocab_size)]
+    elif not isinstance(tokenizer, ByteTokenizer.Config):
+        return "axl data prepare EXPERIMENT"
+    if spec.splits != PrepareSpec().splits:
+        words += [word for split in spec.splits for word in ("--split", split)]
     if spec.seed:
         words += ["--seed", str(spec.seed)]
     return shlex.join([*words, "--dir", directory])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axlearn_core.config import REQUIRED
+from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input
 from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 
@@ -29,6 +29,14 @@ class SyntheticInput(Input):
         branching: int = 4  # successors per token
         seed: int = 0
         num_batches: int | None = None  # None: without end
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        if not 1 <= config.branching <= config.vocab_size:
+            raise ConfigError(
+                f"branching (={config.branching}) must be from 1 to vocab_size "
+                f"(={config.vocab_size}): a token's successors are different"
+            )
 
     def batches(self, *, process_index: int = 0, process_count: int = 1) -> BatchIterator:
         return _Batches(self, self.local_rows(process_index, process_count))
@@ -62,11 +70,10 @@ class SyntheticInput(Input):
     def _successors(self) -> NDArray[np.int32]:
         cfg = self.config
         stream = np.random.default_rng(cfg.seed)
-        table = [
-            stream.choice(cfg.vocab_size, cfg.branching, replace=False)
-            for _ in range(cfg.vocab_size)
-        ]
-        return np.asarray(table, np.int32)
+        # Distinct offsets from a random place give each token distinct successors.
+        place = stream.permutation(cfg.vocab_size)
+        offsets = stream.choice(cfg.vocab_size, cfg.branching, replace=False)
+        return ((place[:, None] + offsets) % cfg.vocab_size).astype(np.int32)
 
 
 class _Batches:

@@ -6,6 +6,8 @@ Importing this module imports tensorflow (10 s), so only preparation does.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -143,6 +145,8 @@ def _document(task: str, example: dict[str, Any]) -> Document:
 def _find(task: str) -> Any:
     module, _, name = task.rpartition(":")
     if module:
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)  # a console script does not look where it is started
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
