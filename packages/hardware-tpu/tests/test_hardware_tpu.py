@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,18 @@ def test_libtpu_knows_every_flag_and_topology():
     for topology in TOPOLOGIES:
         count, kind = found[topology.name]
         assert (count, TPU().chip(kind).name) == (topology.devices, topology.chip)
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
+def test_the_readme_has_the_chips_numbers(chip):
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    (row,) = [line for line in readme.splitlines() if line.startswith(f"| {chip.name} |")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    fp8 = chip.peak_flops.get("float8_e4m3fn")
+    assert cells[2:6] == [
+        f"{chip.peak_flops['bfloat16'] / 1e12:g}",
+        "" if fp8 is None else f"{fp8 / 1e12:g}",
+        f"{chip.memory_bytes // 2**30}",
+        f"{chip.memory_bandwidth / 1e9:g}",
+    ]
+    assert all(chip.matches(kind.strip("` ")) for kind in cells[1].split(","))

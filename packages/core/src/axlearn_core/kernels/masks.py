@@ -49,7 +49,7 @@ class Mask:
     @property
     def includes_self(self) -> bool:
         """Whether a query surely may attend to a key at its own position and of its segment."""
-        return True
+        return False
 
     def allows(self, grid: Grid) -> Any:
         """Returns booleans that broadcast to [(batch,) query, key]."""
@@ -115,6 +115,10 @@ class Mask:
 
 @dataclass(frozen=True, repr=False)
 class Full(Mask):
+    @property
+    def includes_self(self) -> bool:
+        return True
+
     def allows(self, grid: Grid) -> Any:
         return np.ones((1, 1), bool)
 
@@ -127,6 +131,10 @@ class Full(Mask):
 
 @dataclass(frozen=True, repr=False)
 class Causal(Mask):
+    @property
+    def includes_self(self) -> bool:
+        return True
+
     def allows(self, grid: Grid) -> Any:
         return grid.key <= grid.query
 
@@ -146,6 +154,10 @@ class Window(Mask):
             raise ValueError(
                 f"window size (={self.size}) must be at least 1, which is the query's own position"
             )
+
+    @property
+    def includes_self(self) -> bool:
+        return True
 
     def allows(self, grid: Grid) -> Any:
         return abs(grid.query - grid.key) < self.size
@@ -167,10 +179,6 @@ class Prefix(Mask):
         if self.length < 1:
             raise ValueError(f"prefix length (={self.length}) must be at least 1")
 
-    @property
-    def includes_self(self) -> bool:
-        return False
-
     def allows(self, grid: Grid) -> Any:
         return grid.key < self.length
 
@@ -185,6 +193,10 @@ class Prefix(Mask):
 class SameSegment(Mask):
     @property
     def needs_segments(self) -> bool:
+        return True
+
+    @property
+    def includes_self(self) -> bool:
         return True
 
     def allows(self, grid: Grid) -> Any:
@@ -250,10 +262,6 @@ class Not(Mask):
     @property
     def needs_segments(self) -> bool:
         return self.mask.needs_segments
-
-    @property
-    def includes_self(self) -> bool:
-        return False
 
     def allows(self, grid: Grid) -> Any:
         return ~self.mask.allows(grid)
