@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from axlearn_core.checkpoint.catalog import remove_old, step_folder
 from axlearn_core.checkpoint.manifest import write_manifest
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
 STATE, RUN = "state", "run.json"
+_MOST_PROBLEMS = 12  # arrays that an error lists
+_logger = logging.getLogger(__name__)
 
 
 class CheckpointError(UserError):
@@ -82,7 +85,8 @@ class Checkpointer(Configurable):
             self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
         except Exception as error:
             raise self._cannot_save(step, error) from error
-        job = self._worker.submit(self._finish, step, folder, dict(facts), dict(texts))
+        files = {RUN: json.dumps(facts, indent=1), **texts}
+        job = self._worker.submit(self._finish, step, folder, files)
         self._under_way = (step, job)
 
     def poll(self) -> list[tuple[int, Path]]:
@@ -110,21 +114,25 @@ class Checkpointer(Configurable):
             raise self._cannot_save(step, error) from error
 
     def close(self) -> None:
-        """Waits for what is under way and frees the threads."""
+        """Waits for what is under way and frees the threads.
+
+        A save that fails only now is logged: what ended the run matters more. Call `wait` before
+        to learn of it.
+        """
         try:
             self.wait()
+        except CheckpointError as error:
+            _logger.warning("%s", error)
         finally:
             self._worker.shutdown()
             if self._saver is not None:
                 self._saver.close()
                 self._saver = None
 
-    def _finish(
-        self, step: int, folder: Path, facts: dict[str, Any], texts: dict[str, str]
-    ) -> Path:
+    def _finish(self, step: int, folder: Path, files: Mapping[str, str]) -> Path:
         self._orbax().wait_until_finished()
         if jax.process_index() == 0:
-            for name, text in {RUN: json.dumps(facts, indent=1), **texts}.items():
+            for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             write_manifest(folder, {"step": step})
             remove_old(self._directory, self._keep)
@@ -173,20 +181,25 @@ def restore(folder: Path, like: Any) -> Any:
 
 
 def _check_same_arrays(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    shapes = {name: tuple(value.shape) for name, value in held.items()}
-    problems = [f"{name} is not in the checkpoint" for name in wanted if name not in shapes]
-    problems += [f"{name} is only in the checkpoint" for name in shapes if name not in wanted]
+    problems = [f"{name} is not in the checkpoint" for name in wanted if name not in held]
+    problems += [f"{name} is only in the checkpoint" for name in held if name not in wanted]
     problems += [
-        f"{name} has shape {shapes[name]}, expected {tuple(value.shape)}"
+        f"{name} is {_described(held[name])}, expected {_described(value)}"
         for name, value in wanted.items()
-        if name in shapes and shapes[name] != tuple(value.shape)
+        if name in held and _described(held[name]) != _described(value)
     ]
     if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:12])
+        shown = "".join(f"\n  {problem}" for problem in problems[:_MOST_PROBLEMS])
+        if len(problems) > _MOST_PROBLEMS:
+            shown += f"\n  ... and {len(problems) - _MOST_PROBLEMS} more"
         raise CheckpointError(
             f"{folder} holds another model or learner:{shown}\n"
             "Use the config that the run was started with (`axl config diff`), or another --dir"
         )
+
+
+def _described(array: Any) -> str:
+    return f"{jnp.dtype(array.dtype).name}{list(array.shape)}"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

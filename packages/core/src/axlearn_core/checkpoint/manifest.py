@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ _CHUNK = 1 << 22  # bytes read at once
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Records the size and checksum of every file below `folder`, and `facts`, atomically.
 
-    The files reach the disk before the manifest does.
+    The files, and the folders' lists of them, reach the disk before the manifest does.
     """
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+    for path in sorted(folder.rglob("*")):
+        _sync(path)
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            files[name] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
     partial = folder / f"{MANIFEST}.partial"
     with partial.open("w", encoding="utf-8") as out:
         json.dump({**facts, "files": files}, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
     partial.rename(folder / MANIFEST)
-    _sync_folder(folder)
+    _sync(folder)
+    _sync(folder.parent)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -43,31 +48,39 @@ def is_complete(folder: Path) -> bool:
 def damage(folder: Path) -> str | None:
     """Returns what is wrong with a complete checkpoint, naming the file, or None."""
     try:
-        files = read_manifest(folder)["files"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+        files: dict[str, dict[str, Any]] = read_manifest(folder)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{MANIFEST} cannot be read"
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
-        if (found := _hash(path)) != expected["sha256"]:
-            return f"{name} has the checksum {found[:12]}, expected {expected['sha256'][:12]}"
+    problems = (_damage(folder, name, expected) for name, expected in files.items())
+    return next((problem for problem in problems if problem), None)
+
+
+def _damage(folder: Path, name: str, expected: Mapping[str, Any]) -> str | None:
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+    try:
+        found = _hash(path)
+    except OSError as error:  # a disk that fails
+        return f"{name} cannot be read: {error.strerror}"
+    if found != expected["sha256"]:
+        return f"{name} has the checksum {found[:12]}, expected {expected['sha256'][:12]}"
     return None
 
 
 def _hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        os.fsync(file.fileno())
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -55,8 +56,14 @@ class JsonlWriter(Writer):
 
     def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         file = self._files["performance" if kind == "performance" else "metrics"]
-        file.write(json.dumps({"step": step, **values}) + "\n")
-        file.flush()
+        try:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.flush()
+        except OSError as error:
+            raise UserError(
+                f"cannot write {file.name}: {error.strerror}. The checkpoints are intact; make "
+                "room (or fix the cause) and run the same command again"
+            ) from error
 
     def flush(self) -> None:
         for file in self._files.values():
@@ -65,7 +72,8 @@ class JsonlWriter(Writer):
 
     def close(self) -> None:
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # `write` has told what it could not write
+                file.close()
 
 
 def _truncate(path: Path, after_step: int) -> None:
@@ -76,10 +84,10 @@ def _truncate(path: Path, after_step: int) -> None:
     with path.open("rb") as lines:
         for line in lines:
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
+                step = json.loads(line)["step"]
+            except (ValueError, KeyError, TypeError):
                 break
-            if not line.endswith(b"\n") or record["step"] > after_step:
+            if not line.endswith(b"\n") or step > after_step:
                 break
             kept += len(line)
     with path.open("rb+") as file:

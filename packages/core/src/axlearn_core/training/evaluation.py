@@ -17,7 +17,11 @@ from axlearn_core.training.step import EvalStep
 
 
 class Evaluation(Configurable):
-    """Measures the loss per target token and, for text, per character."""
+    """Measures the loss per target token and, for text, per character.
+
+    Attributes:
+        baselines: nats per character of general compressors on the same text, by name.
+    """
 
     class Config(Configurable.Config):
         input: Input.Config = REQUIRED
@@ -28,6 +32,7 @@ class Evaluation(Configurable):
         super().__init__(config)
         self.name = name
         self.input: Input = config.input.instantiate()
+        self.baselines = self.input.baselines()
         self._every = config.every
         self._max_batches = config.max_batches
         self._step: EvalStep | None = None

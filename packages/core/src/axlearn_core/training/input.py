@@ -82,6 +82,13 @@ class Input(Configurable):
         """
         return None
 
+    def baselines(self) -> dict[str, float]:
+        """Returns what general compressors make of the same text, in nats per character, by name.
+
+        A model that has learned something does better.
+        """
+        return {}
+
     def local_rows(self, process_index: int, process_count: int) -> range:
         """Returns which rows of a global batch are this process's."""
         rows, rest = divmod(self.config.batch_size, process_count)

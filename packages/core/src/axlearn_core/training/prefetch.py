@@ -47,6 +47,7 @@ class Prefetcher:
         item = self._queue.get()
         self.waited += time.perf_counter() - start
         if isinstance(item, Exception):
+            self._queue.put(item)  # the thread has ended; another call raises it again
             raise item
         return item
 

@@ -59,14 +59,19 @@ class Program:
 
     def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
         """Compiles the training step in the background."""
-        self._check_batch(batch_shape)
+        self._check_batch(batch_shape, "input", self._accumulation)
         return self._workers.submit(self._compile_train_step, batch_shape)
+
+    def check_evaluation(self, name: str, batch_shape: BatchShape) -> None:
+        """Raises a ConfigError, before any training, if the mesh does not divide its batches."""
+        self._check_batch(batch_shape, f"evaluations.{name}.input", 1)
 
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
         step = make_eval_step(self.model, compute_dtype=self._compute_dtype)
+        jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
-            lowered = jax.jit(step).lower(self.state, self.batch_structs(batch_shape))
+            lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
             return cast(EvalStep, lowered.compile())
 
     def batch_structs(self, batch_shape: BatchShape) -> dict[str, jax.ShapeDtypeStruct]:
@@ -90,18 +95,20 @@ class Program:
         ]
         return cast(TrainState, jax.tree.unflatten(tree, placed))
 
-    def _check_batch(self, batch_shape: BatchShape) -> None:
+    def _check_batch(self, batch_shape: BatchShape, path: str, accumulation: int) -> None:
         rows = {shape[0] for shape, _ in batch_shape.values()}.pop()
         spec = partition_spec(("batch",), self.placement.rules)[0] or ()
         axes = (spec,) if isinstance(spec, str) else tuple(spec)
         ways = 1
         for axis in axes:
             ways *= self.placement.mesh.shape[axis]
-        if rows % (ways * self._accumulation):
-            needed = " x ".join([*axes, "accumulation"])
+        if rows % (ways * accumulation):
+            sizes = {axis: self.placement.mesh.shape[axis] for axis in axes}
+            sizes["accumulation"] = accumulation
+            needed = " x ".join(f"{name} (={size})" for name, size in sizes.items() if size > 1)
             raise ConfigError(
-                f"input.batch_size (={rows}) must be a multiple of {needed} "
-                f"(={ways * self._accumulation}), so that every device gets whole rows"
+                f"{path}.batch_size (={rows}) must be a multiple of {ways * accumulation}, that is "
+                f"{needed}, so that every device gets whole rows"
             )
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
@@ -114,7 +121,9 @@ class Program:
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         start = time.perf_counter()
         with placing(self.placement):
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+            # Metrics are whole on every process, since each fetches them.
+            out_shardings = (shardings, self.placement.sharding())
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
         traced = time.perf_counter()
         compiled = lowered.compile()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from axlearn_core.observe.metrics import StepMetrics, scalars
@@ -54,34 +54,35 @@ class Report:
     def step(self, metrics: StepMetrics, *, waited: float) -> None:
         """Takes the values of a step that have arrived; `waited` is for `Performance`."""
         step = metrics.step
-        logged = step in (self._first_step, self._max_step) or step % self._log_every == 0
+        # What is written must not depend on where a run was interrupted; what is shown may.
+        written = step in (1, self._max_step) or step % self._log_every == 0
+        logged = written or step == self._first_step
         values = metrics.values
         if logged or self._watched:
             everything = scalars({k: v for k, v in values.items() if k != "finite"})
             self._hook.axlearn_step_completed(StepCompleted(step, everything))
-        if logged:
+        if written:
             self.last["train"] = everything
             self._write(step, "train", everything)
-            if step == self._first_step:  # the first interval would measure the warm-up
-                self._performance.start(step, waited)
-                speed = {}
-            else:
-                speed = self._performance.measure(step, waited)
-                self._write(step, "performance", speed)
-        else:
-            speed = {}
+        speed: dict[str, float] = {}
+        if step == self._first_step:  # the first interval would measure the warm-up
+            self._performance.start(step, waited)
+        elif written and (speed := self._performance.measure(step, waited)):
+            self._write(step, "performance", speed)
         shown = {"loss": f"{float(values['loss']):.4f}"}
         if logged:
             shown |= self._details(step, everything, speed)
         self._progress.step(step, shown, logged=logged)
 
-    def evaluated(self, step: int, name: str, values: dict[str, float]) -> None:
+    def evaluated(
+        self, step: int, name: str, values: dict[str, float], baselines: Mapping[str, float]
+    ) -> None:
         self.last[name] = values
         self._write(step, "eval", {f"{name}/{key}": value for key, value in values.items()})
         self._hook.axlearn_eval_completed(EvalCompleted(step, name, values))
         shown = f"loss {values['loss']:.4f} nats/token"
         if "loss_per_character" in values:
-            shown += f", {values['loss_per_character']:.4f} nats/character"
+            shown += f", {per_character(values, baselines)}"
         self._progress.say(f"eval {name} at step {step}: {shown}")
 
     def saved(self, step: int, path: Path) -> None:
@@ -122,3 +123,10 @@ class Report:
                 shown["mem"] = size(speed["memory_bytes"])
             shown["eta"] = duration((self._max_step - step) * speed["seconds_per_step"])
         return shown
+
+
+def per_character(values: Mapping[str, float], baselines: Mapping[str, float]) -> str:
+    """Writes an evaluation's loss per character beside what compressors make of the same text."""
+    beside = ", ".join(f"{name}: {nats:.3f}" for name, nats in baselines.items())
+    shown = f"{values['loss_per_character']:.4f} nats/character"
+    return f"{shown} ({beside})" if beside else shown

@@ -95,8 +95,8 @@ def _lock(descriptor: int, path: Path) -> None:
 
 def _compare(path: Path, config: ConfigBase) -> list[Difference]:
     try:
-        before: dict[str, str] = json.loads((path / RUN).read_text(encoding="utf-8"))["config"]
-    except (json.JSONDecodeError, KeyError) as error:
+        before = dict(json.loads((path / RUN).read_text(encoding="utf-8"))["config"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RunDirectoryError(
             f"{path / RUN} is damaged ({error}), so it is unknown what was trained here. Choose "
             "another --dir, or move that file away if you are sure that it is the same experiment"
@@ -130,5 +130,8 @@ def describe(differences: Sequence[Difference]) -> list[str]:
 
 def _write_atomically(path: Path, data: Mapping[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)

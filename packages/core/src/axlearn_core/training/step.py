@@ -46,7 +46,7 @@ def make_train_step(
         gradient = jax.value_and_grad(mean_loss, has_aux=True)
         if accumulation == 1:
             (loss, outputs), grads = gradient(state.params, state.module_state, batch, key)
-            module_state = merge_trees(state.module_state, outputs.state_updates)
+            module_state = _updated(state.module_state, outputs.state_updates)
             return grads, module_state, {"loss": loss, **flatten_paths(outputs.summaries)}
 
         def accumulate(
@@ -57,7 +57,7 @@ def make_train_step(
             micro_key = jax.random.fold_in(key, index)
             (more, outputs), added = gradient(state.params, module_state, batch, micro_key)
             grads = jax.tree.map(jnp.add, grads, added)
-            module_state = merge_trees(module_state, outputs.state_updates)
+            module_state = _updated(module_state, outputs.state_updates)
             return (grads, loss + more, module_state), outputs.summaries
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -98,6 +98,15 @@ def make_eval_step(model: Model, *, compute_dtype: str | None = None) -> EvalSte
         return Loss(*loss)
 
     return eval_step
+
+
+def _updated(module_state: Tree, updates: Tree) -> Tree:
+    if unknown := sorted(flatten_paths(updates).keys() - flatten_paths(module_state).keys()):
+        raise ValueError(
+            f"add_state_update({', '.join(unknown)}): only declared parameters with "
+            "trainable=False can be updated this way"
+        )
+    return merge_trees(module_state, updates)
 
 
 def cast_floats(tree: Mapping[str, Any], dtype: str | None) -> Tree:

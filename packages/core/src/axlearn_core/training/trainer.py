@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
 from axlearn_core.observe.performance import Performance
 from axlearn_core.observe.progress import Progress, duration, size
+from axlearn_core.observe.utilization import Utilization
 from axlearn_core.observe.writers import JsonlWriter, Writer
 from axlearn_core.parallel import DEFAULT_RULES, Placement, check_rules, make_mesh
 from axlearn_core.plugins import get_registry
@@ -26,7 +28,7 @@ from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
 from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
-from axlearn_core.training.report import Report
+from axlearn_core.training.report import Report, per_character
 from axlearn_core.training.run_directory import RunDirectory, describe, open_run
 from axlearn_core.training.state import TrainState, split_trainable
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
@@ -143,6 +145,9 @@ class Trainer(Configurable):
     ) -> Result:
         cfg = self.config
         program = self.program(self.placement())
+        for evaluation in self.evaluations:
+            program.check_evaluation(evaluation.name, evaluation.input.batch_shape())
+        performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
         for line in summary_lines(self, program, experiment, changes, run.path):
             progress.say(line)
@@ -150,14 +155,14 @@ class Trainer(Configurable):
         state, facts = self._restore_or_create(program, run, progress)
         first = int(state.step)
         if first >= cfg.max_step:
-            progress.say(f"step {first} of {cfg.max_step} is done already; nothing to do")
-            return Result(first, "completed", facts.get("values", {}))
+            progress.say(f"step {first} is done already, and max_step is {cfg.max_step}")
+            progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
+            return Result(first, "completed", facts["values"])
         batches = self.input.batches(
             process_index=jax.process_index(), process_count=jax.process_count()
         )
         if facts:
             batches.set_state(facts["input"])
-        prefetcher = Prefetcher(batches, program.placement)
 
         train_step, trace_seconds, compile_seconds, memory = compiling.result()
         needs = f", needs {size(memory.total)} per device" if memory else ""
@@ -166,14 +171,16 @@ class Trainer(Configurable):
             f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
         )
 
-        report = self._report(progress)
+        report = Report(
+            progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
+        )
         report.started(run.path, experiment, after_step=first)
         checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
         under_way = MetricsQueue()
         began, step, reason = time.perf_counter(), first, "failed"
+        prefetcher = Prefetcher(batches, program.placement)
         try:
-            while step < cfg.max_step and not stop:
-                batch, input_state = next(prefetcher)
+            for batch, input_state in prefetcher:
                 state, metrics = train_step(state, batch)
                 step += 1
                 under_way.add(step, metrics)
@@ -182,34 +189,42 @@ class Trainer(Configurable):
                 for saved in checkpointer.poll():
                     report.saved(*saved)
 
-                last = step == cfg.max_step or bool(stop)
+                last = step == cfg.max_step or bool(stop)  # a later signal ends the next step
                 evaluations = [e for e in self.evaluations if e.due(step) or step == cfg.max_step]
-                if not (evaluations or last or checkpointer.due(step)):
-                    continue
+                if evaluations or last or checkpointer.due(step):
+                    for arrived in under_way.drain():
+                        self._check_and_report(arrived, report, prefetcher.waited)
+                    for evaluation in evaluations:
+                        values = evaluation.run(program, state)
+                        report.evaluated(step, evaluation.name, values, evaluation.baselines)
+                    if last or checkpointer.due(step):
+                        self._save(checkpointer, report, step, state, input_state)
+                    report.resumed_timing(step, prefetcher.waited)
+                if last:
+                    break
+            else:
                 for arrived in under_way.drain():
                     self._check_and_report(arrived, report, prefetcher.waited)
-                for evaluation in evaluations:
-                    report.evaluated(step, evaluation.name, evaluation.run(program, state))
-                if last or checkpointer.due(step):
-                    report.flush()
-                    texts = self._config_texts()
-                    checkpointer.save(step, state, self._facts(input_state, report), texts)
-                report.resumed_timing(step, prefetcher.waited)
-            reason = stop.reason or "completed"
-        except StopIteration:
-            raise UserError(
-                f"the input ended after step {step}, before max_step={cfg.max_step}; "
-                "let it repeat, or lower max_step"
-            ) from None
+                if step > first and not checkpointer.due(step):
+                    self._save(checkpointer, report, step, state, input_state)
+                checkpointer.wait()
+                raise UserError(
+                    f"the input ended after step {step}, which is saved, and max_step is "
+                    f"{cfg.max_step}. Let the input repeat, or set max_step={max(step, 1)}"
+                )
+            checkpointer.wait()
+            reason = "completed" if step == cfg.max_step else stop.reason or "interrupted"
+        except Exception as error:
+            reason = f"failed: {error}"
+            raise
         finally:
             prefetcher.close()
             checkpointer.close()
             for saved in checkpointer.poll():
                 report.saved(*saved)
             report.finished(step, reason)
-        for line in _closing_lines(
-            run.path, step, cfg.max_step, time.perf_counter() - began, reason, report
-        ):
+        seconds = time.perf_counter() - began
+        for line in self._closing_lines(run.path, step, seconds, reason, report):
             progress.say(line)
         return Result(step, reason, report.last)
 
@@ -232,39 +247,33 @@ class Trainer(Configurable):
             return program.initial_state(), {}
         facts = read_facts(info.path)
         self._check_same_input(facts)
-        if (before := facts["plugins"]) != (now := get_registry().fingerprint()):
-            progress.say(f"the plugins changed since step {info.step}: {before} -> {now}")
+        for line in _differing(facts["plugins"], get_registry().fingerprint()):
+            progress.say(f"plugin changed since step {info.step}: {line}")
         progress.say(f"resuming from step {info.step}")
         return restore(info.path, program.state), facts
 
     def _check_same_input(self, facts: Mapping[str, Any]) -> None:
-        before, now = facts["input_description"], self.input.describe()
-        differing = [
-            f"\n  {key}: {before.get(key)} -> {now.get(key)}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
-        if differing:
+        now = json.loads(json.dumps(self.input.describe()))  # tuples become lists, as they did then
+        if differing := _differing(facts["input_description"], now):
+            shown = "".join(f"\n  {line}" for line in differing)
             raise UserError(
-                f"the input is not the one that this run was started with:{''.join(differing)}\n"
+                f"the input is not the one that this run was started with:{shown}\n"
                 "Resuming would train on other batches. Restore the data, or choose another --dir"
             )
 
-    def _report(self, progress: Progress) -> Report:
+    def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
-        shape = self.input.batch_shape()
-        shapes = {name: dims for name, (dims, _) in shape.items()}
-        rows_and_columns = max(
-            dims[0] * (dims[1] if len(dims) > 1 else 1) for dims in shapes.values()
-        )
-        performance = Performance(
-            tokens_per_step=rows_and_columns,
-            flops_per_step=self.model.flops_per_step(shapes),
-            peak_flops=None,
-            memory=lambda: None,
-        )
-        return Report(
-            progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
+        shapes = {name: dims for name, (dims, _) in self.input.batch_shape().items()}
+        tokens = max(dims[0] * (dims[1] if len(dims) > 1 else 1) for dims in shapes.values())
+        folder = Path(cfg.compile_cache).expanduser() if cfg.compile_cache else None
+        devices = list(placement.mesh.devices.flat)
+        utilization = Utilization(devices, cfg.compute_dtype or "float32", folder)
+        flops = self.model.flops_per_step(shapes)
+        return Performance(
+            tokens_per_step=tokens,
+            flops_per_step=flops,
+            peak_flops=utilization.peak_flops() if flops else None,
+            memory=utilization.memory,
         )
 
     def _check_and_report(self, metrics: StepMetrics, report: Report, waited: float) -> None:
@@ -277,13 +286,24 @@ class Trainer(Configurable):
                 "rate, clip more tightly, or look at this step's data"
             )
 
+    def _save(
+        self,
+        checkpointer: Checkpointer,
+        report: Report,
+        step: int,
+        state: TrainState,
+        input_state: Mapping[str, Any],
+    ) -> None:
+        report.flush()
+        checkpointer.save(step, state, self._facts(input_state, report), self._config_texts())
+
     def _facts(self, input_state: Mapping[str, Any], report: Report) -> dict[str, Any]:
         return {
             "input": input_state,
             "input_description": self.input.describe(),
             "plugins": get_registry().fingerprint(),
             "config_hash": config_hash(self.config),
-            "values": report.last,
+            "values": dict(report.last),  # as of now: it is written while the run goes on
         }
 
     def _config_texts(self) -> dict[str, str]:
@@ -294,6 +314,27 @@ class Trainer(Configurable):
             texts["config.json.missing"] = str(error)
         return texts
 
+    def _closing_lines(
+        self, directory: Path, step: int, seconds: float, reason: str, report: Report
+    ) -> list[str]:
+        if reason != "completed":
+            return [
+                f"{reason} after step {step} of {self.config.max_step}; everything is saved",
+                f"next: run the same command again to go on, or axl checkpoints ls {directory}",
+            ]
+        results = [f"loss {report.last['train']['loss']:.4f}"]
+        for evaluation in self.evaluations:
+            values = report.last[evaluation.name]
+            if "loss_per_character" in values:
+                shown = per_character(values, evaluation.baselines)
+            else:
+                shown = f"{values['loss']:.4f} nats/token"
+            results.append(f"{evaluation.name} {shown}")
+        return [
+            f"done: step {step} in {duration(seconds)}; {', '.join(results)}",
+            f"next: axl generate {directory}",
+        ]
+
 
 def use_compile_cache(folder: str | None) -> None:
     """Keeps compiled programs in a folder, for the next process that compiles the same."""
@@ -301,21 +342,9 @@ def use_compile_cache(folder: str | None) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
 
 
-def _closing_lines(
-    directory: Path, step: int, max_step: int, seconds: float, reason: str, report: Report
-) -> list[str]:
-    if reason != "completed":
-        return [
-            f"{reason} after step {step} of {max_step}; everything is saved",
-            f"next: run the same command again to go on, or axl checkpoints ls {directory}",
-        ]
-    results = [f"loss {report.last['train']['loss']:.4f}"]
-    for name, values in report.last.items():
-        if "loss_per_character" in values:
-            results.append(f"{name} {values['loss_per_character']:.4f} nats/character")
-        elif name != "train":
-            results.append(f"{name} {values['loss']:.4f} nats/token")
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
-        f"done: step {step} in {duration(seconds)}; {', '.join(results)}",
-        f"next: axl generate {directory}",
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
     ]
