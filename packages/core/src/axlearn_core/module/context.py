@@ -208,8 +208,8 @@ def capture_with_state(
         result, side = ff(call.state, call.random_key(), x)
         emit(side)
     """
-    outer = current_context()
-    before = outer.fork()
+    calls = current_context().calls
+    before = current_context().fork(state={}, key=None)  # a function kept for later holds no arrays
 
     def pure(
         state: Tree, key: jax.Array | None, /, *args: P.args, **kwargs: P.kwargs
@@ -217,7 +217,7 @@ def capture_with_state(
         random_key = None if key is None else lambda: key
         with activate(before.fork(state=state, key=random_key)) as context:
             result = function(*args, **kwargs)
-        outer.calls.update(context.calls)
+        calls.update(context.calls)
         return result, context.outputs
 
     return pure
