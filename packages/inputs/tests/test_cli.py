@@ -33,6 +33,7 @@ def run(monkeypatch):
         registry = SimpleNamespace(
             resolve=lambda name: [SimpleNamespace(kind="experiment")] if name == "exp" else [],
             experiment=lambda name: lambda: experiment,
+            records=lambda kind: [SimpleNamespace(name="exp")],
             lookup=None,
         )
         monkeypatch.setattr(cli, "get_registry", lambda: registry)
@@ -82,6 +83,13 @@ def test_overrides_are_refused_for_tasks(run):
     assert "there is none named 'letters'" in run(Experiment.Config(), "letters", "seq_len=8")[1]
 
 
+def test_an_unknown_name_is_refused_with_near_ones(run):
+    with pytest.raises(
+        UserError, match=r"neither an experiment nor .* 'expp'\. Did you mean 'exp'"
+    ):
+        run(Experiment.Config(), "expp")
+
+
 def test_a_vocabulary_size_is_refused_for_bytes(run):
-    output = run(Experiment.Config(), "letters", "--vocab-size", "99")[1]
+    output = run(Experiment.Config(), "moby_dick", "--vocab-size", "99")[1]
     assert "--vocab-size needs --tokenizer sentencepiece" in output

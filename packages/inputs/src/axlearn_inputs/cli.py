@@ -11,9 +11,10 @@ from typing import Any, cast
 import click
 
 from axlearn_core.cli.text import table
-from axlearn_core.config import ConfigBase, apply_overrides, find
+from axlearn_core.config import ConfigBase, apply_overrides, find, near_names
 from axlearn_core.errors import UserError
 from axlearn_core.plugins import Registry, get_registry
+from axlearn_inputs.corpora import CORPORA
 from axlearn_inputs.manifest import Manifest, Split, load_manifest
 from axlearn_inputs.packed import PackedInput, load_tokenizer
 from axlearn_inputs.prepare import prepare as prepare_data
@@ -75,6 +76,7 @@ def prepare(
             raise click.UsageError(
                 f"{overrides[0]!r}: PATH=VALUE is for experiments, and there is none named {name!r}"
             )
+        _require_task(registry, name)
         spec = _spec(name, tokenizer, vocab_size, seq_len, seed, splits)
         jobs = [(directory or f"prepared/{name.rpartition(':')[2]}", spec)]
         hint = f"axl data inspect {jobs[0][0]}"
@@ -82,6 +84,18 @@ def prepare(
         manifest = prepare_data(spec, where, overwrite=overwrite, report=click.echo)
         click.echo(_summary(manifest, where))
     click.echo(f"next: {hint}")
+
+
+def _require_task(registry: Registry, name: str) -> None:
+    """Refuses a name that seqio cannot know either, before 10 s of imports."""
+    if ":" in name or name in CORPORA:
+        return
+    experiments = [found.name for found in registry.records("experiment")]
+    raise UserError(
+        f"there is neither an experiment nor a bundled task {name!r}."
+        f"{near_names(name, [*experiments, *CORPORA])} `axl experiments` lists experiments; tasks: "
+        f"{', '.join(CORPORA)}, or module:name of one that a module registers"
+    )
 
 
 def _spec(

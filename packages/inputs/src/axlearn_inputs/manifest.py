@@ -6,6 +6,7 @@ It is written last. A directory without one is not prepared data.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ class Split:
     def characters_per_target(self) -> float:
         """Divide a loss in nats per target by this to have nats per character."""
         return self.characters / self.targets
+
+    def fingerprint(self) -> str:
+        """Returns a sha256 of all records in their order."""
+        joined = "".join(shard.sha256 for shard in self.shards)
+        return hashlib.sha256(joined.encode()).hexdigest()
 
     def fullness(self, seq_len: int) -> float:
         """Returns the part of the rows' places that is not padding."""

@@ -99,7 +99,7 @@ class PackedInput(Input):
             "seq_len": cfg.source.seq_len,
             "seed": cfg.seed,
             "tokenizer": self._manifest.tokenizer.fingerprint,
-            "shards": [shard.sha256 for shard in self._split.shards],
+            "data": self._split.fingerprint(),
         }
 
     def tokenizer(self) -> Tokenizer:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from axlearn_core.config import near_names
 from axlearn_core.errors import UserError
-from axlearn_inputs.corpora import moby_dick
+from axlearn_inputs.corpora import CORPORA
 from axlearn_inputs.documents import Document
 from axlearn_inputs.tokenizers import ByteTokenizer, Tokenizer
 
@@ -99,7 +99,8 @@ def register_text_task(
     )
 
 
-register_text_task("moby_dick", moby_dick.documents, moby_dick.SPLITS)
+for _name, _corpus in CORPORA.items():
+    register_text_task(_name, _corpus.documents, _corpus.SPLITS)
 
 
 def read_task(task: str, split: str, tokenizer: Tokenizer) -> Iterator[Document]:
