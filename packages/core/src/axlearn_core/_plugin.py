@@ -1,6 +1,13 @@
 """What core itself provides, announced like any other plugin."""
 
-from axlearn_core.plugins import HardwareRecord, KernelRecord, Record, hookimpl
+from axlearn_core.plugins import (
+    HardwareRecord,
+    KernelRecord,
+    LayerRecord,
+    Record,
+    WriterRecord,
+    hookimpl,
+)
 
 
 @hookimpl
@@ -30,4 +37,24 @@ def axlearn_kernels() -> list[Record]:
             "Skips masked blocks and makes the weights again in the backward pass.",
             op="attention",
         ),
+    ]
+
+
+# Initializers are parts of layers, and are listed with them.
+@hookimpl
+def axlearn_layers() -> list[Record]:
+    where = "axlearn_core.module.initializers"
+    return [
+        LayerRecord("constant", f"{where}:Constant", "Initializer: every element is one value."),
+        LayerRecord("normal", f"{where}:Normal", "Initializer: normal with mean 0."),
+        LayerRecord("fan_in", f"{where}:FanIn", "Initializer: variance scale / fan-in (LeCun)."),
+    ]
+
+
+@hookimpl
+def axlearn_writers() -> list[Record]:
+    where = "axlearn_core.observe.writers"
+    return [
+        WriterRecord("jsonl", f"{where}:JsonlWriter", "metrics.jsonl, which is always written."),
+        WriterRecord("tensorboard", f"{where}:TensorBoardWriter", "Event files for TensorBoard."),
     ]

@@ -2,7 +2,8 @@
 
 `*` stands for one path segment and `**` for any number. Where the field holds a component, the
 value is a registered name and swaps it by the rule of `replace`:
-`model.decoder.layer.norm=layers/layer_norm`.
+`model.decoder.layer.norm=layers/layer_norm`. A list of components is one of such names:
+`writers=["tensorboard"]`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from axlearn_core.config.callables import config_for
 from axlearn_core.config.edit import merged
@@ -32,7 +33,7 @@ from axlearn_core.config.tree import (
     value_at,
     walk,
 )
-from axlearn_core.config.typecheck import Mismatch, describe, fit
+from axlearn_core.config.typecheck import Mismatch, describe, fit, member_annotation
 from axlearn_core.errors import UserError
 
 Resolve = Callable[[str], Any]
@@ -159,15 +160,29 @@ def _new_value(cfg: ConfigBase, keys: Keys, text: str, resolve: Resolve | None) 
     with contextlib.suppress(Mismatch):
         return parse_value(text, annotation, plain=not is_component)
     message = f"{path} must be {describe(annotation)}, got {text!r}"
-    if not (is_component or config_class(annotation) or _fits(ConfigBase(), annotation)):
+    names = _names_in_list(text, annotation)
+    one = is_component or config_class(annotation) or _fits(ConfigBase(), annotation)
+    if not (one or names):
         raise ConfigError(message)
     if resolve is None:
         raise ConfigError(f"{message}; names of components cannot be looked up here")
     try:
+        if names:
+            return [_config_of(resolve(name)) for name in names]
         new = _config_of(resolve(text))
     except UserError as error:
         raise ConfigError(f"{message}: {error}") from error
     return _swapped(path, old, new) if isinstance(old, ConfigBase) else new
+
+
+def _names_in_list(text: str, annotation: Any) -> list[str]:
+    """Reads `["tensorboard"]` where a list of components belongs; [] for anything else."""
+    with contextlib.suppress(json.JSONDecodeError):
+        names = json.loads(text)
+        words = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if words and config_class(member_annotation(annotation, 0)):
+            return cast(list[str], names)
+    return []
 
 
 def _swapped(path: str, old: ConfigBase, new: ConfigBase) -> ConfigBase:

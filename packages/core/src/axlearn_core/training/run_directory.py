@@ -63,20 +63,27 @@ def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterat
         RunDirectoryError: if it cannot be written, another process trains in it, or it holds a run
             of another config (the differences are listed).
     """
-    try:
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("a+")
-    except OSError as error:
-        raise RunDirectoryError(
-            f"cannot write to {path}: {error.strerror}. Choose another --dir, or change its owner "
-            "or permissions"
-        ) from error
     with lock:
         _lock(lock.fileno(), path)
         is_new = not (path / RUN).exists()
         changes = [] if is_new else _compare(path, config)
-        _write_atomically(path / RUN, {**facts, "config": flat(config)})
+        with _writing(path):
+            _write_atomically(path / RUN, {**facts, "config": flat(config)})
         yield RunDirectory(path, changes, is_new)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write to {path}: {error.strerror}. Choose another --dir, or make room there, "
+            "or change its owner or permissions"
+        ) from error
 
 
 def _lock(descriptor: int, path: Path) -> None:

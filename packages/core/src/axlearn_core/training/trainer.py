@@ -77,12 +77,9 @@ class Trainer(Configurable):
         if config.max_step < 1 or config.log_every < 1 or config.accumulation < 1:
             raise ConfigError("max_step, log_every and accumulation must be at least 1")
         check_rules(config.sharding_rules)
+        # All that is built without the model's help comes first, so that one error can name every
+        # field that is missing.
         self.model: Model = config.model.instantiate(name="model")
-        specs = self.model.parameter_specs()
-        total_steps = config.learner.total_steps or config.max_step
-        self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
-            specs=split_trainable(specs, specs)[0]
-        )
         self.input: Input = config.input.instantiate()
         self.evaluations: list[Evaluation] = [
             evaluation.instantiate(name=name) for name, evaluation in config.evaluations.items()
@@ -90,6 +87,11 @@ class Trainer(Configurable):
         self.writers: list[Writer] = [
             writer.instantiate() for writer in [JsonlWriter.Config(), *config.writers]
         ]
+        specs = self.model.parameter_specs()
+        total_steps = config.learner.total_steps or config.max_step
+        self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
+            specs=split_trainable(specs, specs)[0]
+        )
 
     def program(self, placement: Placement) -> Program:
         """Returns what compiles this run's steps for a mesh."""

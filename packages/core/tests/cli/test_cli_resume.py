@@ -1,0 +1,178 @@
+"""What a run's directory survives: kill -9, damage, a full disk, a second process."""
+
+import errno
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from axlearn_core.checkpoint import checkpointer, checkpoints, choose
+from axlearn_core.observe import writers
+from axlearn_core.plugins import get_registry
+from axlearn_core.training import run_directory
+from axlearn_core.training.saved_run import load_run
+
+
+def final_state(directory):
+    """Every array of the newest checkpoint, as bytes."""
+    run = load_run(choose(directory, None).info, get_registry())
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(run.state)]
+
+
+def incomplete(directory):
+    return any(info.status == "incomplete" for info in checkpoints(directory))
+
+
+def test_a_run_killed_at_random_points_ends_with_the_same_bits(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("train", "slow:experiment", "--dir")
+    undisturbed = start(*words, "undisturbed").finish()
+    assert undisturbed.code == 0, undisturbed
+
+    run, metrics = tmp_path / "run", tmp_path / "run/metrics.jsonl"
+    random_ = random.Random(0)
+    starts = []
+    for lines_more in (3, random_.randint(5, 25), random_.randint(5, 25)):
+        before = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        process = start(*words, "run")
+        process.wait_until(
+            lambda wanted=before + lines_more: metrics.exists()
+            and metrics.read_bytes().count(b"\n") >= wanted
+        )
+        starts.append(process.send().finish())
+    process = start(*words, "run")  # and once for sure in the middle of a save
+    process.wait_until(lambda: metrics.read_bytes().count(b"\n") > 0 and incomplete(run))
+    starts.append(process.send().finish())
+
+    last = start(*words, "run").finish()
+    assert last.code == 0, (last, starts)
+    assert "resuming from step" in last.out
+    assert all(done.code == -9 for done in starts)
+    assert metrics.read_bytes() == (tmp_path / "undisturbed/metrics.jsonl").read_bytes()
+    assert final_state(run) == final_state(tmp_path / "undisturbed")
+
+
+def test_a_save_that_was_cut_short_is_never_counted(train, tmp_path):
+    train("checkpoint.every=10")
+    (tmp_path / "run/checkpoints/00000020/manifest.json").unlink()
+    assert [i.status for i in checkpoints(tmp_path / "run")] == ["complete", "incomplete"]
+    out = train("checkpoint.every=10").out
+    assert "removed the unfinished save of step 20" in out
+    assert "resuming from step 10" in out
+
+
+def test_a_damaged_checkpoint_is_named_and_kept_and_the_one_before_is_used(train, tmp_path):
+    train("checkpoint.every=10")
+    folder = tmp_path / "run/checkpoints/00000020"
+    data = max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:-1])
+    out = train("checkpoint.every=10").out
+    assert "the checkpoint of step 20 is damaged: state/" in out
+    assert "it is kept as 00000020.damaged and an earlier one is used" in out
+    assert "resuming from step 10" in out
+    statuses = [(info.step, info.status) for info in checkpoints(tmp_path / "run", verify=True)]
+    assert statuses == [(10, "complete"), (20, "complete"), (20, "damaged")]
+
+
+def test_starting_from_scratch_in_a_used_directory_is_said(train, tmp_path):
+    train()
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    assert "starting from scratch: run holds no complete checkpoint" in train().out
+
+
+def test_a_directory_whose_run_file_is_damaged_is_refused(train, tmp_path):
+    train()
+    (tmp_path / "run/run.json").write_text("{")
+    assert "run.json is damaged" in train(code=1).err
+
+
+def test_a_second_process_in_the_directory_is_refused(start, train, tmp_path):
+    first = start("train", "slow:experiment", "input.seconds=0.05", "--dir", "run")
+    first.wait_until(lambda: (tmp_path / "run/metrics.jsonl").exists())
+    done = train(code=1)
+    assert f"another process (pid {first.process.pid}) is training in run." in done.err
+    assert first.finish().code == 0
+
+
+def test_checkpoints_of_another_model_are_refused_with_their_arrays(train, tmp_path):
+    train()
+    run = tmp_path / "run/run.json"  # as if the code had changed, and the config had not
+    run.write_text(run.read_text().replace('"model.vocab_size": "26"', '"model.vocab_size": "27"'))
+    done = train("model.vocab_size=27", "max_step=25", code=1)
+    assert "holds another model or learner:" in done.err
+    assert re.search(r"params.table is .*26, 26.*expected .*27, 27", done.err)
+
+
+def test_another_input_is_refused(train, tmp_path):
+    train()
+    run = tmp_path / "run/run.json"
+    run.write_text(run.read_text().replace('"input.seed": "0"', '"input.seed": "7"'))
+    done = train("input.seed=7", "max_step=25", code=1)
+    assert "the input is not the one that this run was started with:\n  seed: 0 -> 7" in done.err
+
+
+# A disk of 300 KiB, which ends with the shell that mounted it.
+FULL_DISK = """
+mount -t tmpfs -o size=300k tmpfs {disk} || exit 77
+axl() {{ {python} -m axlearn_core.cli.main "$@"; }}
+train() {{ axl train axlearn_core.testing.tiny:experiment --dir {disk}/run "$@"; }}
+train max_step=5 || exit 3
+dd if=/dev/zero of={disk}/filler bs=1k count=180 2>/dev/null
+train max_step=200 checkpoint.every=10; echo "full: $?"
+axl checkpoints ls {disk}/run --verify
+rm {disk}/filler
+train max_step=20; echo "again: $?"
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
+def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", FULL_DISK.format(disk=disk, python=sys.executable)],
+        env={**os.environ, "XLA_FLAGS": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mounts are allowed here")
+    assert "full: 1" in done.stdout, done
+    assert done.stderr.count("axl: error: ") == 1
+    assert f"could not be saved in {disk}/run: the disk is full." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "resuming from step 5" in done.stdout
+    assert "again: 0" in done.stdout
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(train, monkeypatch):
+    monkeypatch.setattr(run_directory, "_write_atomically", full)
+    done = train(code=1)
+    assert "cannot write to run: No space left on device. " in done.err
+
+
+def test_metrics_that_cannot_be_written_end_the_run_with_their_file(train, monkeypatch):
+    monkeypatch.setattr(writers.json, "dumps", full)
+    done = train(code=1)
+    assert "cannot write run/metrics.jsonl: No space left on device." in done.err
+
+
+def test_a_save_that_fails_for_want_of_space_says_so(train, tmp_path, monkeypatch):
+    train("max_step=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointer, "write_manifest", full)
+        done = train(code=1)
+    assert "the checkpoint of step 20 could not be saved in " in done.err
+    assert "the disk is full. Earlier checkpoints are intact." in done.err
+    assert "resuming from step 5" in train().out
