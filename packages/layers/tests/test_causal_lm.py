@@ -1,0 +1,209 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from axlearn_core.config import BuildError, MissingFieldsError, config_hash, replace, to_text
+from axlearn_core.module import functional, parameter_count
+from axlearn_layers import CausalLM, LayerNorm, Norm, Remat, RMSNorm
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def model(request, make):
+    return make.build(getattr(make, request.param)())
+
+
+def test_loss_is_that_of_the_logits(make, model):
+    lm, state = model
+    batch = make.batch()
+    batch["target_weights"][1, 5:] = 0
+    loss = make.call(lm, state, batch)
+    log_probabilities = jax.nn.log_softmax(make.call(lm, state, batch, method="logits"))
+    chosen = np.take_along_axis(log_probabilities, batch["target_ids"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(loss.total, -(chosen * batch["target_weights"]).sum(), rtol=1e-5)
+    assert loss.weight == lm.target_weight(batch) == 12 + 5
+
+
+def test_prefill_and_decode_equal_the_whole_sequence(make, model):
+    lm, state = model
+    ids = make.batch(seq=9)["input_ids"]
+    logits, cache = make.call(lm, state, ids[:, :5], lm.init_cache(2, 12), method="extend")
+    pieces = [logits]
+    for index in range(5, 9):
+        token = ids[:, index : index + 1]
+        logits, cache = make.call(lm, state, token, cache, method="extend")
+        pieces.append(logits)
+    expected = make.call(lm, state, {"input_ids": ids}, method="logits")
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), expected, atol=1e-5)
+
+
+def test_prompts_padded_at_their_end_decode_like_unpadded_ones(make, model):
+    lm, state = model
+    ids = make.batch(seq=9)["input_ids"]
+    lengths = np.array([5, 3])
+    prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 0)
+    _, cache = make.call(lm, state, prompt, lm.init_cache(2, 9), lengths, method="extend")
+    following = np.take_along_axis(ids, lengths[:, None], axis=1)
+    logits, _ = make.call(lm, state, following, cache, method="extend")
+    expected = make.call(lm, state, {"input_ids": ids}, method="logits")
+    np.testing.assert_allclose(logits[:, 0], expected[[0, 1], lengths], atol=1e-5)
+
+
+def test_packed_documents_equal_separate_ones(make, model):
+    lm, state = model
+    ids = make.batch(batch=1, seq=11)["input_ids"]
+    packed = {
+        "input_ids": ids,
+        "segment_ids": np.array([[1] * 4 + [2] * 5 + [0] * 2]),
+        "positions": np.array([[0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 0]]),
+    }
+    together = make.call(lm, state, packed, method="logits")
+    for part in (slice(0, 4), slice(4, 9)):
+        alone = make.call(lm, state, {"input_ids": ids[:, part]}, method="logits")
+        np.testing.assert_allclose(together[:, part], alone, atol=1e-5)
+
+
+def test_a_later_token_changes_no_earlier_output(make, model):
+    lm, state = model
+    ids = make.batch()["input_ids"]
+    changed = ids.copy()
+    changed[:, 7] = (changed[:, 7] + 1) % 37
+    before, after = (
+        make.call(lm, state, {"input_ids": i}, method="logits") for i in (ids, changed)
+    )
+    np.testing.assert_array_equal(before[:, :7], after[:, :7])
+    assert not np.allclose(before[:, 7:], after[:, 7:])
+
+
+def test_micro_batches_add_up_to_the_batch(make, model):
+    lm, state = model
+    batch = make.batch(batch=4)
+    batch["target_weights"][0, 3:] = 0
+
+    @jax.jit
+    @jax.grad
+    def gradient(state, batch):
+        return functional(lm, state=state, prng_key=None, inputs=(batch,))[0].total
+
+    halves = [jax.tree.map(lambda a, p=part: a[p], batch) for part in (slice(2), slice(2, 4))]
+    parts = jax.tree.map(jnp.add, *(gradient(state, half) for half in halves))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), parts, gradient(state, batch)
+    )
+
+
+def test_gradient_equals_that_of_the_naive_loss(make, model):
+    lm, state = model
+    batch = make.batch()
+
+    def fused(state):
+        return functional(lm, state=state, prng_key=None, inputs=(batch,))[0].total
+
+    def naive(state):
+        logits = functional(lm, state=state, prng_key=None, inputs=(batch,), method="logits")[0]
+        chosen = jax.nn.one_hot(batch["target_ids"], 37)
+        return -(jax.nn.log_softmax(logits) * chosen).sum()
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4),
+        jax.jit(jax.grad(fused))(state),
+        jax.jit(jax.grad(naive))(state),
+    )
+
+
+def test_tied_head_reads_the_embedding(make):
+    untied = make.llama().instantiate().parameter_specs()
+    tied = make.llama(head=None).instantiate().parameter_specs()
+    assert untied.keys() - tied.keys() == {"head"}
+    assert parameter_count(untied) - parameter_count(tied) == 37 * 16
+
+
+def test_dimensions_are_set_once(make):
+    state = make.llama(dim=32).instantiate().parameter_specs()
+    assert state["embedding"]["weight"].shape == (37, 32)
+    assert state["stack"]["layer"]["attention"]["output"]["weight"].shape == (2, 4, 8, 32)
+
+
+def test_summaries_name_the_loss(make, model):
+    lm, state = model
+    _, side = functional(lm, state=state, prng_key=None, inputs=(make.batch(),))
+    assert side.summaries.keys() == {"loss"}
+    assert side.summaries["loss"].keys() == {"cross_entropy", "accuracy"}
+
+
+def test_compute_dtype_is_that_of_activations_only(make):
+    lm, state = make.build(make.llama(compute_dtype="bfloat16"))
+    assert state["embedding"]["weight"].dtype == jnp.float32
+    assert lm.init_cache(1, 4)["stack"]["key"].dtype == jnp.bfloat16
+    batch = make.batch()
+    exact_lm, _ = make.build(make.llama())
+    loss, exact = (make.call(each, state, batch).total for each in (lm, exact_lm))
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, exact, rtol=0.02)
+
+
+def test_flops_are_six_per_weight_and_token_plus_attention(make):
+    lm = make.llama().instantiate()
+    tokens, layers, heads, head_dim, seq = 2 * 12, 2, 4, 4, 12
+    weights = layers * (16 * 8 * 4 + 16 * 16 + 16 * 48 + 24 * 16) + 16 * 37
+    attention = 3 * tokens * layers * 4 * seq * heads * head_dim
+    assert lm.flops_per_step({"input_ids": (2, 12)}) == 6 * weights * tokens + attention
+
+
+def test_norms_are_swapped_in_one_call(make):
+    cfg = make.llama()
+    report = replace(cfg, Norm, LayerNorm.default_config())
+    assert [swap.path for swap in report] == ["stack.layer.norm", "norm"]
+    assert "bias" in cfg.instantiate().parameter_specs()["norm"]
+
+
+def test_config_text_of_another_depth_differs_in_one_number(make):
+    deep = make.llama()
+    deep.stack.num_layers = 320
+    lines = zip(to_text(make.llama()).splitlines(), to_text(deep).splitlines(), strict=True)
+    assert [pair for pair in lines if pair[0] != pair[1]] == [
+        ("stack.num_layers: 2", "stack.num_layers: 320")
+    ]
+
+
+def test_config_text_says_what_differs_from_defaults_only(make):
+    assert to_text(make.llama(head=None)) == (
+        "# axlearn_layers.causal_lm.CausalLM\n"
+        "dim: 16\n"
+        "head: null\n"
+        "stack.layer.attention.num_heads: 4\n"
+        "stack.layer.attention.num_kv_heads: 2\n"
+        "stack.layer.attention.qkv: axlearn_layers.rotary.Rotary\n"
+        "stack.layer.feed_forward.hidden_dim: 24\n"
+        "stack.num_layers: 2\n"
+        "vocab_size: 37\n"
+    )
+
+
+def test_json_of_a_config_restores_it(make):
+    from axlearn_core.config import from_json, to_json
+    from axlearn_core.plugins import get_registry
+
+    cfg = make.gpt2()
+    cfg.stack.remat = Remat.Config(save="block_hidden")
+    registry = get_registry()
+    restored = from_json(to_json(cfg, registry), CausalLM.Config, registry)
+    assert config_hash(restored) == config_hash(cfg)
+
+
+def test_all_missing_fields_are_named_at_once():
+    with pytest.raises(MissingFieldsError) as error:
+        CausalLM.default_config().instantiate()
+    assert "vocab_size" in str(error.value) and "dim" in str(error.value)
+
+
+def test_errors_say_the_path(make):
+    cfg = make.llama()
+    cfg.stack.layer.attention.num_kv_heads = 3
+    with pytest.raises(BuildError, match=r"stack\.layer\.attention failed: num_kv_heads \(=3\)"):
+        cfg.instantiate()
+
+
+def test_norm_before_the_head_is_the_models_own(make):
+    assert isinstance(make.llama().instantiate().norm, RMSNorm)
+    assert isinstance(make.gpt2().instantiate().norm, LayerNorm)

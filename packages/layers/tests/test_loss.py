@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from axlearn_core.module import functional
+from axlearn_layers import LinearCrossEntropy, linear_cross_entropy
+
+BATCH, SEQ, DIM, VOCAB = 2, 10, 6, 19
+
+
+@pytest.fixture
+def inputs(rng):
+    weights = rng.uniform(size=(BATCH, SEQ))
+    weights[0, :3] = 0
+    return (
+        rng.normal(size=(BATCH, SEQ, DIM)).astype(np.float32),
+        rng.normal(size=(VOCAB, DIM)).astype(np.float32),
+        rng.integers(0, VOCAB, (BATCH, SEQ)),
+        weights.astype(np.float32),
+    )
+
+
+def naive(hidden, table, targets, weights, z_loss_scale):
+    """The loss and its gradients, in float64, from all logits at once."""
+    hidden, table, weights = (np.asarray(a, np.float64) for a in (hidden, table, weights))
+    logits = hidden @ table.T
+    probabilities = np.exp(logits)
+    log_partition = np.log(probabilities.sum(-1))
+    probabilities /= np.exp(log_partition)[..., None]
+    chosen = np.eye(VOCAB)[targets]
+    losses = log_partition - (logits * chosen).sum(-1) + z_loss_scale * log_partition**2
+    by_logits = probabilities * (1 + 2 * z_loss_scale * log_partition[..., None]) - chosen
+    by_logits *= weights[..., None]
+    by_table = np.einsum("btv,btd->vd", by_logits, hidden)
+    return (weights * losses).sum(), by_logits @ table, by_table
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 5, 10, 128])
+@pytest.mark.parametrize("z_loss_scale", [0.0, 0.01])
+def test_loss_and_gradients_equal_naive_float64(inputs, chunk_size, z_loss_scale):
+    def loss(hidden, table):
+        return linear_cross_entropy(hidden, table, *inputs[2:], chunk_size, z_loss_scale).total
+
+    total, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*inputs[:2])
+    expected, by_hidden, by_table = naive(*inputs, z_loss_scale)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], by_hidden, atol=2e-6)
+    np.testing.assert_allclose(gradients[1], by_table, atol=5e-6)
+
+
+def test_gradients_follow_what_the_loss_is_multiplied_by(inputs):
+    def loss(scale, hidden):
+        return scale * linear_cross_entropy(hidden, *inputs[1:], 4, 0.0).total
+
+    once, thrice = (jax.grad(loss, argnums=1)(scale, inputs[0]) for scale in (1.0, 3.0))
+    np.testing.assert_allclose(thrice, 3 * once, rtol=1e-6)
+
+
+def test_evaluating_computes_no_gradients(inputs):
+    def count_products(function):
+        text = str(jax.make_jaxpr(function)(inputs[0]))
+        return text.count("dot_general")
+
+    def loss(hidden):
+        return linear_cross_entropy(hidden, *inputs[1:], 5, 0.0).total
+
+    assert count_products(loss) == 1
+    assert count_products(jax.grad(loss)) == 3
+
+
+def test_no_array_holds_all_logits(inputs):
+    def loss(hidden, table):
+        return linear_cross_entropy(hidden, table, *inputs[2:], 2, 0.0).total
+
+    jaxpr = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*inputs[:2]))
+    assert f"[{BATCH},2,{VOCAB}]" in jaxpr
+    assert f"[{BATCH},{SEQ},{VOCAB}]" not in jaxpr
+    assert f"5,{BATCH},2,{VOCAB}]" not in jaxpr
+
+
+def test_summaries_are_means_over_weighted_tokens(inputs):
+    layer = LinearCrossEntropy.Config(z_loss_scale=0.01).instantiate()
+    total, side = functional(layer, state={}, prng_key=None, inputs=inputs)
+    weight = inputs[3].sum()
+    means = side.summaries
+    np.testing.assert_allclose(means["cross_entropy"] + means["z_loss"], total / weight, rtol=1e-6)
+    hits = (inputs[0] @ inputs[1].T).argmax(-1) == inputs[2]
+    np.testing.assert_allclose(means["accuracy"], (hits * inputs[3]).sum() / weight, rtol=1e-6)
+
+
+def test_a_batch_without_targets_costs_nothing(inputs):
+    layer = LinearCrossEntropy.default_config().instantiate()
+    hidden, table, targets, weights = inputs
+    total, side = functional(
+        layer, state={}, prng_key=None, inputs=(hidden, table, targets, 0 * weights)
+    )
+    assert total == 0 and side.summaries["cross_entropy"] == 0
+
+
+def test_logits_are_float32_for_bfloat16_activations(inputs):
+    hidden = jnp.asarray(inputs[0], jnp.bfloat16)
+    table = np.asarray(jnp.asarray(inputs[1], jnp.bfloat16), np.float32)
+    total = linear_cross_entropy(hidden, inputs[1], *inputs[2:], 4, 0.0).total
+    expected, _, _ = naive(np.asarray(hidden, np.float32), table, *inputs[2:], 0.0)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
