@@ -1,7 +1,6 @@
 """NVIDIA GPUs: probe, environment, chips and mesh rules."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,12 +91,13 @@ def test_xla_knows_every_flag():
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
 def test_a_chip_has_a_source_and_plausible_numbers(chip):
-    assert re.match(r"https://(www|resources)\.nvidia\.com/", chip.source)
+    assert chip.source.startswith("https://")
     assert 20e12 < chip.peak_flops["float32"] < chip.peak_flops["bfloat16"] < 5e15
-    # Half the bits, twice the rate, to the rounding of the data sheets.
+    # Half the bits, twice the rate, to the rounding of the data sheets: B200's TF32 is printed as
+    # 2.2 PFLOPS, and as 18 for eight, which is 2.25 each.
     fp8 = chip.peak_flops.get("float8_e4m3fn", 2 * chip.peak_flops["bfloat16"])
-    assert fp8 == pytest.approx(2 * chip.peak_flops["bfloat16"], rel=0.01)
-    assert chip.peak_flops["bfloat16"] == pytest.approx(2 * chip.peak_flops["float32"], rel=0.02)
+    assert fp8 == pytest.approx(2 * chip.peak_flops["bfloat16"], rel=0.02)
+    assert chip.peak_flops["bfloat16"] == pytest.approx(2 * chip.peak_flops["float32"], rel=0.025)
     assert 20 * 2**30 < chip.memory_bytes < 300 * 2**30
     assert 0.2e12 < chip.memory_bandwidth < 10e12
     assert (chip.interconnect == "") == (chip.interconnect_bandwidth is None)
@@ -111,12 +111,17 @@ def test_a_chip_has_a_source_and_plausible_numbers(chip):
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
         ("NVIDIA H200", "h200"),
-        ("NVIDIA H200 NVL", "h200-nvl"),
+        ("NVIDIA B300 SXM6 AC", "b300"),
         ("NVIDIA L40S", "l40s"),
     ],
 )
 def test_a_device_kind_names_its_chip(kind, name):
     assert NvidiaGPU().chip(kind).name == name
+
+
+@pytest.mark.parametrize("kind", ["NVIDIA H100 NVL", "NVIDIA H200 NVL"])
+def test_an_unlisted_card_is_not_taken_for_its_namesake(kind):
+    assert NvidiaGPU().chip(kind) is None
 
 
 @pytest.mark.parametrize(

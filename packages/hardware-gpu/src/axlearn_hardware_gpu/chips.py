@@ -1,7 +1,10 @@
-"""What NVIDIA's data centre GPUs can do, from NVIDIA's own data sheets.
+"""What NVIDIA's data centre GPUs can do.
 
-Data sheets mostly print rates with 2:4 sparsity, which training does not use: those are halved
-here, as in `1979e12 / 2`. Memory is in GiB, though the sheets write GB: an "80 GB" H100 has 80 GiB.
+The numbers are those of NVIDIA's data sheets, as the pages named in `source` print them: the sheets
+themselves were not at hand. Rates are dense. Sheets mostly print them with 2:4 sparsity, which
+training does not use: those are halved here, as in `1513e12 / 2`. They round each number by itself,
+so half the bits is not exactly twice the rate. Memory is in GiB, though the sheets write GB: an
+"80 GB" GPU has nearly 80 GiB.
 """
 
 from __future__ import annotations
@@ -12,13 +15,31 @@ from axlearn_core.hardware import Chip
 
 _GIB = 2**30
 _A100 = (
-    "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
-    "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf"
+    "https://glennklockwood.com/garden/processors/A100 (citing NVIDIA's data sheet 1758950-r4) and "
+    "https://www.thundercompute.com/blog/nvidia-a100-specs-full-guide; links from "
+    "https://www.nvidia.com/de-de/data-center/nvlink/"
 )
-_H100 = "https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet"
-_H200 = "https://www.nvidia.com/en-us/data-center/h200/"
-_HGX = "https://www.nvidia.com/en-us/data-center/hgx/"
-_GB200 = "https://www.nvidia.com/en-us/data-center/gb200-nvl72/"
+_H100 = "https://archive-lib.hpctech.co.jp/gpuproduct/nvidia-h100.html"
+_H100_SXM = f"{_H100}; dense rates from https://glennklockwood.com/garden/processors/h100"
+_H200 = (
+    "https://massivegrid.com/blog/nvidia-h100-vs-h200-key-differences-in-performance-memory-ai-power"
+    " (rates are those of an H100 SXM); memory size and links from NVIDIA's entry to MLPerf "
+    "Inference 4.1, https://raw.githubusercontent.com/mlcommons/inference_results_v4.1/main/closed/"
+    "NVIDIA/systems/H200-SXM-141GBx8_TRT_MaxQ.json"
+)
+_BLACKWELL = "https://zdszero.github.io/Computer/Artificial_Intelligence/Hardware.html"
+_BLACKWELL_ULTRA = (
+    "https://verda.com/blog/gb300-nvl72-architecture; memory unconfirmed: other pages, such as "
+    "https://glennklockwood.com/garden/processors/B300, give 288 GB and 8 TB/s"
+)
+_L4 = (
+    "https://grokipedia.com/page/NVIDIA_L4_vs_L40S and "
+    "https://store.sourcecode.com/en-us/bg-bucket-compare/125/9820; bfloat16 taken as float16"
+)
+_L40S = (
+    "https://www.mullet.se/product.html?product_id=355414; no NVLink: "
+    "https://www.itcreations.com/nvidia-gpu/nvidia-l40s-gpu-accelerator"
+)
 
 
 def _peaks(*, tf32: float, bf16: float, fp8: float | None = None) -> dict[str, float]:
@@ -30,9 +51,8 @@ def _peaks(*, tf32: float, bf16: float, fp8: float | None = None) -> dict[str, f
 
 
 _AMPERE = _peaks(tf32=156e12, bf16=312e12)
-_HOPPER_SXM = _peaks(tf32=989e12 / 2, bf16=1979e12 / 2, fp8=3958e12 / 2)
-_HOPPER_NVL = _peaks(tf32=835e12 / 2, bf16=1671e12 / 2, fp8=3341e12 / 2)
-_BLACKWELL_HGX = _peaks(tf32=2250e12 / 2, bf16=4500e12 / 2, fp8=9000e12 / 2)
+_HOPPER_SXM = _peaks(tf32=494.7e12, bf16=989.4e12, fp8=1978.9e12)
+_BLACKWELL_HGX = _peaks(tf32=2200e12 / 2, bf16=4500e12 / 2, fp8=9000e12 / 2)
 
 CHIPS: Final[tuple[Chip, ...]] = (
     Chip(
@@ -41,7 +61,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         peak_flops=_AMPERE,
         memory_bytes=40 * _GIB,
         memory_bandwidth=1555e9,
-        interconnect="NVLink 3",
+        interconnect="NVLink 3 (PCIe card: bridge for 2 GPUs)",
         interconnect_bandwidth=600e9,
         source=_A100,
     ),
@@ -73,7 +93,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         memory_bandwidth=3350e9,
         interconnect="NVLink 4",
         interconnect_bandwidth=900e9,
-        source=_H100,
+        source=_H100_SXM,
     ),
     Chip(
         name="h100-pcie",
@@ -81,17 +101,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         peak_flops=_peaks(tf32=756e12 / 2, bf16=1513e12 / 2, fp8=3026e12 / 2),
         memory_bytes=80 * _GIB,
         memory_bandwidth=2000e9,
-        interconnect="NVLink 4 bridge for 2 GPUs",
-        interconnect_bandwidth=600e9,
-        source=_H100,
-    ),
-    Chip(
-        name="h100-nvl",
-        device_kinds=("NVIDIA H100 NVL",),
-        peak_flops=_HOPPER_NVL,
-        memory_bytes=94 * _GIB,
-        memory_bandwidth=3900e9,
-        interconnect="NVLink 4 bridge for 2 GPUs",
+        interconnect="NVLink 4 bridge",
         interconnect_bandwidth=600e9,
         source=_H100,
     ),
@@ -106,16 +116,6 @@ CHIPS: Final[tuple[Chip, ...]] = (
         source=_H200,
     ),
     Chip(
-        name="h200-nvl",
-        device_kinds=("NVIDIA H200 NVL",),
-        peak_flops=_HOPPER_NVL,
-        memory_bytes=141 * _GIB,
-        memory_bandwidth=4800e9,
-        interconnect="NVLink 4 bridge for 2 or 4 GPUs",
-        interconnect_bandwidth=900e9,
-        source=_H200,
-    ),
-    Chip(
         name="b200",
         device_kinds=("NVIDIA B200",),
         peak_flops=_BLACKWELL_HGX,
@@ -123,7 +123,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         memory_bandwidth=7700e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
-        source=_HGX,
+        source=_BLACKWELL,
     ),
     Chip(
         name="gb200",
@@ -133,17 +133,17 @@ CHIPS: Final[tuple[Chip, ...]] = (
         memory_bandwidth=8000e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
-        source=_GB200,
+        source=_BLACKWELL,
     ),
     Chip(
         name="b300",
         device_kinds=("NVIDIA B300( .*)?",),
         peak_flops=_BLACKWELL_HGX,
-        memory_bytes=288 * _GIB,
-        memory_bandwidth=8000e9,
+        memory_bytes=270 * _GIB,
+        memory_bandwidth=7700e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
-        source=_HGX,
+        source=_BLACKWELL_ULTRA,
     ),
     Chip(
         name="l4",
@@ -153,16 +153,16 @@ CHIPS: Final[tuple[Chip, ...]] = (
         memory_bandwidth=300e9,
         interconnect="",
         interconnect_bandwidth=None,
-        source="https://www.nvidia.com/en-us/data-center/l4/",
+        source=_L4,
     ),
     Chip(
         name="l40s",
         device_kinds=("NVIDIA L40S",),
-        peak_flops=_peaks(tf32=366e12 / 2, bf16=733e12 / 2, fp8=1466e12 / 2),
+        peak_flops=_peaks(tf32=183e12, bf16=362.05e12, fp8=733e12),
         memory_bytes=48 * _GIB,
         memory_bandwidth=864e9,
         interconnect="",
         interconnect_bandwidth=None,
-        source="https://www.nvidia.com/en-us/data-center/l40s/",
+        source=_L40S,
     ),
 )

@@ -31,7 +31,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         peak_flops=_peaks(bf16=275e12, int8=275e12),
         memory_bytes=32 * _GIB,
         memory_bandwidth=1200e9,
-        interconnect="ICI, 3D torus",
+        interconnect="ICI, 3D mesh or torus",
         interconnect_bandwidth=None,  # not given there
         source=f"{_DOCS}/v4",
     ),
@@ -40,7 +40,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("TPU v5 lite", "TPU v5e"),
         peak_flops=_peaks(bf16=197e12, int8=393e12),
         memory_bytes=16 * _GIB,
-        memory_bandwidth=819e9,
+        memory_bandwidth=819e9,  # a later revision of the page says 800 GiBps
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=400e9,
         source=f"{_DOCS}/v5e",
@@ -48,22 +48,22 @@ CHIPS: Final[tuple[Chip, ...]] = (
     Chip(
         name="v5p",
         device_kinds=("TPU v5", "TPU v5p"),
-        peak_flops=_peaks(bf16=459e12),
+        peak_flops=_peaks(bf16=459e12, fp8=459e12),
         memory_bytes=95 * _GIB,
         memory_bandwidth=2765e9,
         interconnect="ICI, 3D torus",
         interconnect_bandwidth=1200e9,
-        source=f"{_DOCS}/tpu7x",  # its table compares v5p, v6e and TPU7x
+        source=f"{_DOCS}/v5p",
     ),
     Chip(
         name="v6e",
         device_kinds=("TPU v6 lite", "TPU v6e"),
-        peak_flops=_peaks(bf16=918e12, int8=1836e12),
+        peak_flops=_peaks(bf16=918e12, int8=1836e12, fp8=918e12),
         memory_bytes=32 * _GIB,
         memory_bandwidth=1638e9,
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=800e9,
-        source=f"{_DOCS}/v6e",
+        source=f"{_DOCS}/v6e, and {_DOCS}/tpu7x for float8",
     ),
     Chip(
         name="7x",

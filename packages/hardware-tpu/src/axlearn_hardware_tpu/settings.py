@@ -35,7 +35,8 @@ SETTINGS: Final[tuple[EnvironmentSetting, ...]] = (
     ),
     _flag(
         "--xla_tpu_enable_async_collective_fusion_fuse_all_reduce=true",
-        f"runs all-reduces beside computation, as gathers already are ({_GUIDE}: async)",
+        f"runs all-reduces beside computation, as gathers already are ({_GUIDE}: async, for v5e; "
+        f"{_MAXTEXT})",
     ),
     _flag(
         "--xla_tpu_enable_async_all_to_all=true",
