@@ -53,17 +53,22 @@ def count(value: float) -> str:
     """Writes a large number briefly: 1.2M."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+            return f"{_brief(value / size)}{unit}"
+    return _brief(value)
 
 
 def size(bytes_: float) -> str:
     """Writes a number of bytes briefly: 1.2 GiB."""
     for unit in ("B", "KiB", "MiB"):
         if abs(bytes_) < 1024:
-            return f"{bytes_:.3g} {unit}"
+            return f"{_brief(bytes_)} {unit}"
         bytes_ /= 1024
-    return f"{bytes_:.3g} GiB"
+    return f"{_brief(bytes_)} GiB"
+
+
+def _brief(value: float) -> str:
+    """Writes three significant digits, and large numbers without an exponent."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from axlearn_core.checkpoint import newest_intact, remove_incomplete, set_aside
 from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
@@ -340,8 +341,14 @@ class Trainer(Configurable):
 
 def use_compile_cache(folder: str | None) -> None:
     """Keeps compiled programs in a folder, for the next process that compiles the same."""
-    if folder is not None:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+    if folder is None:
+        return
+    path = os.path.expanduser(folder)
+    if path != jax.config.values["jax_compilation_cache_dir"]:
+        compilation_cache.reset_cache()  # jax stays with the first folder otherwise
+        jax.config.update("jax_compilation_cache_dir", path)
+    # By default jax keeps nothing that takes less than a second; a run has several of those.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

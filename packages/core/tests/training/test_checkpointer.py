@@ -1,0 +1,203 @@
+"""Saving a state and reading it back, bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from axlearn_core.checkpoint import checkpoints, damage, step_folder
+from axlearn_core.checkpoint.checkpointer import (
+    Checkpointer,
+    CheckpointError,
+    flatten_state,
+    read_facts,
+    restore,
+)
+from axlearn_core.config import ConfigError
+from axlearn_core.parallel import make_mesh
+
+AXES = {"table": ("fsdp", "model"), "rows": ("fsdp",), "count": (), "mask": (None,)}
+
+
+def state():
+    random = np.random.default_rng(0)
+    table = random.integers(0, 2**32, (16, 8), np.uint32).view(np.float32)  # NaNs of all kinds too
+    return {
+        "table": table,
+        "rows": jnp.asarray(random.normal(size=(8, 3)), jnp.bfloat16),
+        "count": np.int32(7),
+        "mask": np.array([True, False]),
+    }
+
+
+def placed(tree, mesh):
+    shardings = {k: NamedSharding(mesh, PartitionSpec(*AXES[k])) for k in tree}
+    return jax.device_put(tree, shardings)
+
+
+def like(tree, mesh):
+    def struct(x):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+    return jax.tree.map(struct, placed(tree, mesh))
+
+
+def bits(tree):
+    return {name: (x.dtype, x.shape, np.asarray(x).tobytes()) for name, x in tree.items()}
+
+
+@pytest.fixture
+def checkpointer(tmp_path):
+    made = []
+
+    def checkpointer(**fields):
+        config = Checkpointer.default_config().set(**fields)
+        made.append(config.instantiate(directory=tmp_path))
+        return made[-1]
+
+    yield checkpointer
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def saved(checkpointer, tmp_path):
+    """Saves a state at a step, in a mesh, and waits for it."""
+
+    def saved(tree=None, step=1, mesh=None, **fields):
+        tree = state() if tree is None else tree
+        writer = checkpointer(**fields)
+        writer.save(step, placed(tree, make_mesh(mesh or {"data": 1})), {"n": step}, {"a.txt": "A"})
+        writer.wait()
+        return step_folder(tmp_path, step)
+
+    return saved
+
+
+def test_what_is_restored_has_the_bits_that_were_saved(saved):
+    restored = restore(saved(), like(state(), make_mesh({"data": 1})))
+    assert bits(restored) == bits(state())
+
+
+@pytest.mark.parametrize("to", [{"fsdp": 4}, {"fsdp": 2, "model": 4}, {"model": 8}, {"data": 1}])
+@pytest.mark.parametrize("at", [{"fsdp": 8}, {"fsdp": 4, "model": 2}])
+def test_a_state_can_be_restored_onto_another_mesh(saved, at, to):
+    wanted = like(state(), make_mesh(to))
+    restored = restore(saved(mesh=at), wanted)
+    assert bits(restored) == bits(state())
+    assert all(restored[name].sharding == wanted[name].sharding for name in AXES)
+
+
+def test_a_save_holds_the_state_of_its_step_while_donated_steps_go_on(checkpointer, tmp_path):
+    mesh = make_mesh({"data": 1})
+    tree = {"rows": np.zeros((1 << 20, 3), np.float32)}
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    writer, now = checkpointer(keep=9), placed(tree, mesh)
+    for number in range(1, 7):
+        now = step(now)
+        if number % 2 == 0:
+            writer.save(number, now, {}, {})
+    writer.wait()
+    for number in (2, 4, 6):
+        restored = restore(step_folder(tmp_path, number), like(tree, mesh))
+        assert (np.unique(restored["rows"])).tolist() == [number]
+
+
+def test_a_checkpoint_holds_the_facts_and_texts_given_with_it(saved):
+    folder = saved(step=3)
+    assert read_facts(folder) == {"n": 3}
+    assert (folder / "a.txt").read_text() == "A"
+
+
+def test_facts_are_those_of_the_call_even_if_they_change_while_it_saves(checkpointer, tmp_path):
+    writer, facts = checkpointer(), {"values": {"loss": 1.0}}
+    writer.save(1, placed(state(), make_mesh({"data": 1})), facts, {})
+    facts["values"]["loss"] = 2.0
+    writer.wait()
+    assert read_facts(step_folder(tmp_path, 1)) == {"values": {"loss": 1.0}}
+
+
+def test_a_save_that_ended_is_told_once(checkpointer, tmp_path):
+    writer = checkpointer()
+    writer.save(1, placed(state(), make_mesh({"data": 1})), {}, {})
+    writer.wait()
+    assert writer.poll() == [(1, step_folder(tmp_path, 1))]
+    assert writer.poll() == []
+
+
+def test_the_newest_are_kept(saved, tmp_path):
+    for step in (5, 10, 15, 20):
+        saved(step=step, keep=2)
+    assert [info.step for info in checkpoints(tmp_path)] == [15, 20]
+
+
+def test_retention_leaves_what_was_set_aside(saved, tmp_path):
+    folder = saved(step=1)
+    folder.rename(folder.with_name(f"{folder.name}.damaged"))
+    for step in (2, 3, 4):
+        saved(step=step, keep=1)
+    found = [(info.step, info.status) for info in checkpoints(tmp_path)]
+    assert found == [(1, "damaged"), (4, "complete")]
+
+
+def test_a_saved_checkpoint_is_intact(saved):
+    assert damage(saved()) is None
+
+
+def another(**changes):
+    return {k: v for k, v in (state() | changes).items() if v is not None}
+
+
+@pytest.mark.parametrize(
+    "wanted, problem",
+    [
+        (another(mask=None), "mask is only in the checkpoint"),
+        (
+            another(table=np.zeros((16, 4), np.float32)),
+            r"table is float32\[16, 8\], expected",
+        ),
+        (another(count=np.float32(1)), r"count is int32\[\], expected float32\[\]"),
+    ],
+)
+def test_the_checkpoint_of_another_model_is_refused(saved, wanted, problem):
+    with pytest.raises(CheckpointError, match=problem):
+        restore(saved(), like(wanted, make_mesh({"data": 1})))
+
+
+def test_arrays_that_a_checkpoint_lacks_are_listed(saved):
+    wanted = like(state(), make_mesh({"data": 1}))
+    with pytest.raises(CheckpointError, match="mask is not in the checkpoint"):
+        restore(saved(another(mask=None)), wanted)
+
+
+def test_a_save_that_fails_names_its_step_and_keeps_the_others(saved, tmp_path):
+    folder = saved(step=1)
+    step_folder(tmp_path, 2).write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"step 2 could not be saved.*intact"):
+        saved(step=2)
+    assert damage(folder) is None
+
+
+def test_an_object_that_is_no_json_fails_at_once(checkpointer):
+    with pytest.raises(TypeError):
+        checkpointer().save(1, placed(state(), make_mesh({"data": 1})), {"a": object()}, {})
+
+
+def test_arrays_are_named_by_their_path():
+    assert flatten_state({"a": {"b": 1}, "c": (2, 3)}) == {"a.b": 1, "c.0": 2, "c.1": 3}
+
+
+@pytest.mark.parametrize("fields", [{"keep": 0}, {"every": 0}])
+def test_a_policy_that_keeps_nothing_is_refused(checkpointer, fields):
+    with pytest.raises(ConfigError, match="must be at least 1"):
+        checkpointer(**fields)
+
+
+def test_a_checkpoint_is_due_at_every_multiple(checkpointer):
+    writer = checkpointer(every=3)
+    assert [step for step in range(1, 10) if writer.due(step)] == [3, 6, 9]
+
+
+def test_without_a_distance_none_is_due(checkpointer):
+    assert not any(checkpointer(every=None).due(step) for step in range(1, 10))
