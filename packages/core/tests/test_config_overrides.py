@@ -321,3 +321,24 @@ def test_where_of_an_unknown_path_offers_near_ones():
 def test_the_origin_of_an_unknown_field_is_an_error():
     with pytest.raises(ConfigError, match="has no field 'nam'"):
         Root.default_config().origin("nam")
+
+
+def test_a_list_of_names_becomes_a_list_of_components():
+    cfg = override('model.norms=["norm", "layers/layer_norm"]')
+    assert [type(norm) for norm in cfg.model.norms] == [Norm.Config, LayerNorm.Config]
+    assert isinstance(cfg.model.norms, tuple)
+
+
+def test_a_list_of_names_needs_components_of_the_declared_kind():
+    with pytest.raises(ConfigError, match="norms"):
+        override('model.norms=["dropout"]')
+
+
+def test_an_unknown_name_in_a_list_is_named():
+    with pytest.raises(ConfigError, match="there is no component 'layer_nrm'"):
+        override('model.norms=["norm", "layer_nrm"]')
+
+
+def test_a_list_of_words_that_belongs_elsewhere_is_refused():
+    with pytest.raises(ConfigError, match=r"widths must be list\[int\]"):
+        override('widths=["norm"]')

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -42,8 +43,9 @@ def test_a_run_killed_at_random_points_ends_with_the_same_bits(start, tmp_path, 
         before = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
         process = start(*words, "run")
         process.wait_until(
-            lambda wanted=before + lines_more: metrics.exists()
-            and metrics.read_bytes().count(b"\n") >= wanted
+            lambda wanted=before + lines_more: (
+                metrics.exists() and metrics.read_bytes().count(b"\n") >= wanted
+            )
         )
         starts.append(process.send().finish())
     process = start(*words, "run")  # and once for sure in the middle of a save
@@ -163,7 +165,7 @@ def test_a_disk_that_is_full_from_the_start_is_named(train, monkeypatch):
 
 
 def test_metrics_that_cannot_be_written_end_the_run_with_their_file(train, monkeypatch):
-    monkeypatch.setattr(writers.json, "dumps", full)
+    monkeypatch.setattr(writers, "json", SimpleNamespace(dumps=full))
     done = train(code=1)
     assert "cannot write run/metrics.jsonl: No space left on device." in done.err
 

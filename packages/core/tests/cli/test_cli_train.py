@@ -179,7 +179,9 @@ def test_a_mesh_larger_than_the_devices_is_refused(train):
 
 def test_parameters_that_the_mesh_does_not_divide_are_listed(train):
     done = train('mesh_shape={"fsdp": 8}', code=1)
-    assert fails(done, "the mesh does not divide these parameters:", "table: axis 'embed' of size 26")
+    assert fails(
+        done, "the mesh does not divide these parameters:", "table: axis 'embed' of size 26"
+    )
 
 
 def test_a_directory_that_cannot_be_written_is_named(axl, tiny, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -46,13 +46,13 @@ def sample(
     seed: int = 0,
     compute_dtype: str | None = None,
 ) -> Iterator[int]:
-    """Yields the ids that follow a prompt.
+    """Returns the ids that follow a prompt, each as soon as it is there.
 
     Args:
         model: one that is `Generating`.
         state: holds its parameters.
         prompt: at least one id.
-        max_tokens: how many to yield.
+        max_tokens: how many ids.
         temperature: divides the scores; 0 always takes the most likely token.
         top_k: draw from so many of the most likely tokens; None from all.
         seed: the same seed and prompt give the same ids.
@@ -66,18 +66,28 @@ def sample(
             f"{type(model).__qualname__} cannot generate: it has no init_cache and extend "
             "(see axlearn_core.training.sampling.Generating)"
         )
+    variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
+    draw = functools.partial(_draw, temperature=temperature, top_k=top_k)
+    return _continue(model, variables, prompt, max_tokens, draw, jax.random.key(seed))
+
+
+def _continue(
+    model: Any,
+    variables: Tree,
+    prompt: Sequence[int],
+    max_tokens: int,
+    draw: Callable[[jax.Array, jax.Array], jax.Array],
+    key: jax.Array,
+) -> Iterator[int]:
     chunks = -(-max_tokens // _CHUNK)
     cache = model.init_cache(1, len(prompt) + chunks * _CHUNK)
-    variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
-    key = jax.random.key(seed)
 
     def following(ids: jax.Array, cache: Tree, variables: Tree, index: Any) -> Any:
         """Returns the token [1] after the last of `ids`, and the new cache."""
         (logits, cache), _ = functional(
             model, state=variables, prng_key=None, inputs=(ids, cache), method="extend"
         )
-        drawn = _draw(logits[:, -1], jax.random.fold_in(key, index), temperature, top_k)
-        return drawn, cache
+        return draw(logits[:, -1], jax.random.fold_in(key, index)), cache
 
     @functools.partial(jax.jit, donate_argnums=1)
     def decode(token: jax.Array, cache: Tree, variables: Tree, start: jax.Array) -> Any:
