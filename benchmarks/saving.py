@@ -1,4 +1,4 @@
-"""How long an asynchronous save holds up the loop, as a fraction of a step of the small workload."""
+"""How long an asynchronous save holds up the loop, relative to a step of the small workload."""
 
 from __future__ import annotations
 

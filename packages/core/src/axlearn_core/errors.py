@@ -1,4 +1,4 @@
-"""The root of every error that is the user's to mend: printed as one message, without a traceback."""
+"""The root of every error that is the user's to mend: one message, without a traceback."""
 
 
 class UserError(ValueError):
