@@ -84,7 +84,6 @@ def test_a_finished_run_is_left_alone(train):
 
 
 def test_writers_are_named_in_a_list(train, tmp_path):
-    pytest.importorskip("tensorboardX")
     train('writers=["tensorboard"]', "max_step=1")
     assert list((tmp_path / "run/tensorboard").iterdir())
 
