@@ -106,6 +106,14 @@ def test_verifying_finds_damage_that_a_listing_does_not(make, tmp_path):
     assert found(tmp_path, verify=True) == [(1, "damaged")]
 
 
+def test_listing_reads_no_array_even_of_one_that_was_set_aside(make, tmp_path):
+    make(1)
+    set_aside(checkpoints(tmp_path)[0])
+    flip(tmp_path / "checkpoints/00000001.damaged/state/array")
+    assert [info.problem for info in checkpoints(tmp_path)] == ["set aside"]
+    assert "checksum" in checkpoints(tmp_path, verify=True)[0].problem
+
+
 def shorten(path):
     path.write_bytes(path.read_bytes()[:-1])
 

@@ -17,6 +17,7 @@ from axlearn_core.observe.writers import Writer
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh
 from axlearn_core.plugins import WriterRecord
 from axlearn_core.testing import tiny
+from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.trainer import NonFiniteError
 
 
@@ -82,11 +83,12 @@ def test_a_signal_in_the_last_step_does_not_make_a_finished_run_unfinished(run, 
     assert run(busy, test=observer(eval_completed=stop)).result.reason == "completed"
 
 
-def test_a_finished_run_says_so_and_makes_no_step(run, busy):
+def test_a_finished_run_says_so_and_compiles_nothing(run, busy):
     first = run(busy)
     again = run(busy)
     assert "step 10 is done already" in again.out
     assert "axl generate" in again.out
+    assert "compiled" not in again.out
     assert again.result == first.result
     assert again.metrics == first.metrics
 
@@ -249,6 +251,8 @@ def test_a_writer_that_resumes_knows_after_which_step(run, busy):
 
 # What goes wrong.
 
+EVERY_0 = Evaluation.default_config().set(input=tiny.Counting.Config(batch_size=8), every=0)
+
 
 class Broken(tiny.Counting):
     """An input whose disk fails before a batch, or gives a weight that is not finite."""
@@ -320,6 +324,7 @@ def test_a_run_that_failed_goes_on_from_its_last_checkpoint(run, busy, monkeypat
             r"multiple of 16, that is data \(=8\) x accumulation \(=2\)",
         ),
         ({"sharding_rules": {"batch": "rows"}}, r"'batch': 'rows' names no mesh axis"),
+        ({"evaluations": {"x": EVERY_0}}, r"evaluations\.x\.every \(=0\) must be >= 1, or null"),
         ({"max_step": 0}, r"max_step, log_every and accumulation must be at least 1"),
     ],
 )

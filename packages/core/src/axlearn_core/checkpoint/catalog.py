@@ -42,7 +42,8 @@ def checkpoints(directory: Path, *, verify: bool = False) -> list[CheckpointInfo
             continue
         step = int(number)
         if mark.startswith(_DAMAGED):
-            found.append(CheckpointInfo(step, path, "damaged", damage(path) or "set aside"))
+            problem = damage(path) if verify else None
+            found.append(CheckpointInfo(step, path, "damaged", problem or "set aside"))
         elif not is_complete(path):
             found.append(CheckpointInfo(step, path, "incomplete"))
         elif verify and (problem := damage(path)):

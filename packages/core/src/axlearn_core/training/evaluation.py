@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from axlearn_core.config import REQUIRED, Configurable
+from axlearn_core.config import REQUIRED, ConfigError, Configurable
+from axlearn_core.observe.metrics import MetricsQueue
 from axlearn_core.training.input import Input
 from axlearn_core.training.prefetch import place_batch
 from axlearn_core.training.program import Program
@@ -30,6 +31,8 @@ class Evaluation(Configurable):
 
     def __init__(self, config: Config, *, name: str):
         super().__init__(config)
+        if config.every is not None and config.every < 1:
+            raise ConfigError(f"evaluations.{name}.every (={config.every}) must be >= 1, or null")
         self.name = name
         self.input: Input = config.input.instantiate()
         self.baselines = self.input.baselines()
@@ -49,15 +52,25 @@ class Evaluation(Configurable):
         if self._step is None:
             self._step = program.compile_eval_step(self.input.batch_shape())
         total, weight = 0.0, 0.0
-        for batch in self._batches():
-            loss = self._step(state, place_batch(batch, program.placement))
-            total += float(loss.total)
-            weight += float(loss.weight)
+        for loss in self._losses(self._step, program, state):
+            total += float(loss["total"])
+            weight += float(loss["weight"])
         mean = total / max(weight, 1.0)
         values = {"loss": mean, "tokens": weight}
         if (characters := self.input.characters_per_token()) is not None:
             values["loss_per_character"] = mean / characters
         return values
+
+    def _losses(
+        self, step: EvalStep, program: Program, state: TrainState
+    ) -> Iterator[dict[str, Any]]:
+        """Yields `total` and `weight` of one batch after another, without waiting for each."""
+        under_way = MetricsQueue()
+        for number, batch in enumerate(self._batches()):
+            loss = step(state, place_batch(batch, program.placement))
+            under_way.add(number, loss._asdict())
+            yield from (arrived.values for arrived in under_way.arrived())
+        yield from (arrived.values for arrived in under_way.drain())
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         batches = self.input.batches(

@@ -18,7 +18,7 @@ class LearnerUpdate(NamedTuple):
 
     params: Params  # as they came in, changed
     opt_state: Any  # as it came in, advanced
-    metrics: dict[str, jax.Array]  # [] float32 each, by name: "gradient_norm", ...
+    metrics: dict[str, jax.Array]  # [] float32 each, by name; "gradient_norm" must be there
 
 
 class Learner(Configurable):

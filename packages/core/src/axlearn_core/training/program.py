@@ -59,12 +59,7 @@ class Program:
 
     def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
         """Compiles the training step in the background."""
-        self._check_batch(batch_shape, "input", self._accumulation)
         return self._workers.submit(self._compile_train_step, batch_shape)
-
-    def check_evaluation(self, name: str, batch_shape: BatchShape) -> None:
-        """Raises a ConfigError, before any training, if the mesh does not divide its batches."""
-        self._check_batch(batch_shape, f"evaluations.{name}.input", 1)
 
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
@@ -95,7 +90,8 @@ class Program:
         ]
         return cast(TrainState, jax.tree.unflatten(tree, placed))
 
-    def _check_batch(self, batch_shape: BatchShape, path: str, accumulation: int) -> None:
+    def check_batch(self, path: str, batch_shape: BatchShape, *, accumulation: int = 1) -> None:
+        """Raises a ConfigError if the devices cannot share the rows of the input at `path`."""
         rows = {shape[0] for shape, _ in batch_shape.values()}.pop()
         spec = partition_spec(("batch",), self.placement.rules)[0] or ()
         axes = (spec,) if isinstance(spec, str) else tuple(spec)

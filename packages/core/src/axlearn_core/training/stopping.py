@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -30,17 +29,20 @@ class StopRequest:
         """Reacts to a signal: the first one asks, a second Ctrl-C ends the process at once."""
         if number == signal.SIGTERM:
             self.reason = self.reason or "preempted"
-            self._say("SIGTERM: finishing this step, then saving")
+            self._tell("SIGTERM: finishing this step, then saving")
         elif self.reason is None:
             self.reason = "interrupted"
-            self._say("Ctrl-C: finishing this step, then saving; press it again to stop at once")
+            self._tell("Ctrl-C: finishing this step, then saving; press it again to stop at once")
         else:
-            self._say(
+            self._tell(
                 "Ctrl-C again: stopped without saving. Complete checkpoints are intact; the same "
                 "command goes on from the newest"
             )
-            sys.stdout.flush()
             os._exit(EXIT_INTERRUPTED)  # no thread may delay it
+
+    def _tell(self, message: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the signal came in the middle of another line
+            self._say(message)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from axlearn_core.checkpoint import newest_intact, remove_incomplete, set_aside
+from axlearn_core.checkpoint import (
+    CheckpointInfo,
+    newest_intact,
+    remove_incomplete,
+    set_aside,
+)
 from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.errors import UserError
@@ -148,23 +153,29 @@ class Trainer(Configurable):
     ) -> Result:
         cfg = self.config
         program = self.program(self.placement())
+        program.check_batch("input", self.input.batch_shape(), accumulation=cfg.accumulation)
         for evaluation in self.evaluations:
-            program.check_evaluation(evaluation.name, evaluation.input.batch_shape())
-        performance = self._performance(program.placement)
-        compiling = program.compile_train_step(self.input.batch_shape())
+            where = f"evaluations.{evaluation.name}.input"
+            program.check_batch(where, evaluation.input.batch_shape())
         for line in summary_lines(self, program, experiment, changes, run.path):
             progress.say(line)
 
-        state, facts = self._restore_or_create(program, run, progress)
-        first = int(state.step)
+        newest = self._newest_checkpoint(run, progress)
+        facts = read_facts(newest.path) if newest else {}
+        first = newest.step if newest else 0
         if first >= cfg.max_step:
             progress.say(f"step {first} is done already, and max_step is {cfg.max_step}")
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
             return Result(first, "completed", facts["values"])
+        performance = self._performance(program.placement)
+        compiling = program.compile_train_step(self.input.batch_shape())
+        state: TrainState = (
+            restore(newest.path, program.state) if newest else program.initial_state()
+        )
         batches = self.input.batches(
             process_index=jax.process_index(), process_count=jax.process_count()
         )
-        if facts:
+        if newest:
             batches.set_state(facts["input"])
 
         train_step, trace_seconds, compile_seconds, memory = compiling.result()
@@ -231,10 +242,8 @@ class Trainer(Configurable):
             progress.say(line)
         return Result(step, reason, report.last)
 
-    def _restore_or_create(
-        self, program: Program, run: RunDirectory, progress: Progress
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """Returns the state to go on from, and what its checkpoint says (nothing if none)."""
+    def _newest_checkpoint(self, run: RunDirectory, progress: Progress) -> CheckpointInfo | None:
+        """Returns the checkpoint to go on from, None to begin, and says why."""
         for line in describe(run.changes):
             progress.say(f"changed since the last session: {line}")
         if removed := remove_incomplete(run.path):
@@ -247,13 +256,13 @@ class Trainer(Configurable):
         if info is None:
             why = "" if run.is_new else f": {run.path} holds no complete checkpoint"
             progress.say(f"starting from scratch{why}")
-            return program.initial_state(), {}
+            return None
         facts = read_facts(info.path)
         self._check_same_input(facts)
         for line in _differing(facts["plugins"], get_registry().fingerprint()):
             progress.say(f"plugin changed since step {info.step}: {line}")
         progress.say(f"resuming from step {info.step}")
-        return restore(info.path, program.state), facts
+        return info
 
     def _check_same_input(self, facts: Mapping[str, Any]) -> None:
         now = json.loads(json.dumps(self.input.describe()))  # tuples become lists, as they did then
