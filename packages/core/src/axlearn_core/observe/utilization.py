@@ -69,7 +69,7 @@ def _measured_peak(folder: Path | None) -> float:
 
     bfloat16 is no faster in jax on CPUs, so this is the bar for any dtype.
     """
-    machine = f"{CPU().probe(os.environ).description}, {len(os.sched_getaffinity(0))} usable"
+    machine = CPU().probe(os.environ).description
     known: dict[str, float] = {}
     if folder is not None:
         with contextlib.suppress(OSError, ValueError):  # not measured yet, or cut short

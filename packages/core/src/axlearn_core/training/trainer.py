@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -37,6 +38,7 @@ from axlearn_core.training.program import Program
 from axlearn_core.training.report import Report, per_character
 from axlearn_core.training.run_directory import RunDirectory, describe, open_run
 from axlearn_core.training.state import TrainState, split_trainable
+from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
 from axlearn_core.training.summary import summary_lines
 
@@ -57,6 +59,17 @@ class Result(NamedTuple):
     step: int
     reason: str
     values: dict[str, dict[str, float]]
+
+
+class _Session(NamedTuple):
+    """What the loop works with."""
+
+    program: Program
+    train_step: TrainStep
+    prefetcher: Prefetcher
+    report: Report
+    checkpointer: Checkpointer
+    stop: StopRequest
 
 
 class Trainer(Configurable):
@@ -178,21 +191,32 @@ class Trainer(Configurable):
         if newest:
             batches.set_state(facts["input"])
 
-        train_step, trace_seconds, compile_seconds, memory = compiling.result()
-        needs = f", needs {size(memory.total)} per device" if memory else ""
-        progress.say(
-            f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
-            f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
-        )
+        # Both the compiler and the input work from here on.
+        with contextlib.closing(Prefetcher(batches, program.placement)) as prefetcher:
+            train_step, trace_seconds, compile_seconds, memory = compiling.result()
+            needs = f", needs {size(memory.total)} per device" if memory else ""
+            progress.say(
+                f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
+                f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
+            )
+            report = Report(
+                progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
+            )
+            report.started(run.path, experiment, after_step=first)
+            checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
+            began = time.perf_counter()
+            session = _Session(program, train_step, prefetcher, report, checkpointer, stop)
+            step, reason = self._train(state, first, session)
+        seconds = time.perf_counter() - began
+        for line in self._closing_lines(run.path, step, seconds, reason, report):
+            progress.say(line)
+        return Result(step, reason, report.last)
 
-        report = Report(
-            progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
-        )
-        report.started(run.path, experiment, after_step=first)
-        checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
+    def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
+        """Makes the steps after `step`; returns the last one and why it was that."""
+        program, train_step, prefetcher, report, checkpointer, stop = session
+        first, max_step, reason = step, self.config.max_step, "failed"
         under_way = MetricsQueue()
-        began, step, reason = time.perf_counter(), first, "failed"
-        prefetcher = Prefetcher(batches, program.placement)
         try:
             for batch, input_state in prefetcher:
                 state, metrics = train_step(state, batch)
@@ -203,8 +227,8 @@ class Trainer(Configurable):
                 for saved in checkpointer.poll():
                     report.saved(*saved)
 
-                last = step == cfg.max_step or bool(stop)  # a later signal ends the next step
-                evaluations = [e for e in self.evaluations if e.due(step) or step == cfg.max_step]
+                last = step == max_step or bool(stop)  # a later signal ends the next step
+                evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
                 if evaluations or last or checkpointer.due(step):
                     for arrived in under_way.drain():
                         self._check_and_report(arrived, report, prefetcher.waited)
@@ -212,7 +236,7 @@ class Trainer(Configurable):
                         values = evaluation.run(program, state)
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
                     if last or checkpointer.due(step):
-                        self._save(checkpointer, report, step, state, input_state)
+                        self._save(session, step, state, input_state)
                     report.resumed_timing(step, prefetcher.waited)
                 if last:
                     break
@@ -220,27 +244,30 @@ class Trainer(Configurable):
                 for arrived in under_way.drain():
                     self._check_and_report(arrived, report, prefetcher.waited)
                 if step > first and not checkpointer.due(step):
-                    self._save(checkpointer, report, step, state, input_state)
+                    self._save(session, step, state, input_state)
                 checkpointer.wait()
                 raise UserError(
                     f"the input ended after step {step}, which is saved, and max_step is "
-                    f"{cfg.max_step}. Let the input repeat, or set max_step={max(step, 1)}"
+                    f"{max_step}. Let the input repeat, or set max_step={max(step, 1)}"
                 )
             checkpointer.wait()
-            reason = "completed" if step == cfg.max_step else stop.reason or "interrupted"
+            reason = "completed" if step == max_step else stop.reason or "interrupted"
+            return step, reason
         except Exception as error:
             reason = f"failed: {error}"
             raise
         finally:
-            prefetcher.close()
             checkpointer.close()
             for saved in checkpointer.poll():
                 report.saved(*saved)
             report.finished(step, reason)
-        seconds = time.perf_counter() - began
-        for line in self._closing_lines(run.path, step, seconds, reason, report):
-            progress.say(line)
-        return Result(step, reason, report.last)
+
+    def _save(
+        self, session: _Session, step: int, state: TrainState, input_state: Mapping[str, Any]
+    ) -> None:
+        session.report.flush()  # the checkpoint must not be ahead of what is written
+        facts = self._facts(input_state, session.report)
+        session.checkpointer.save(step, state, facts, self._config_texts())
 
     def _newest_checkpoint(self, run: RunDirectory, progress: Progress) -> CheckpointInfo | None:
         """Returns the checkpoint to go on from, None to begin, and says why."""
@@ -297,17 +324,6 @@ class Trainer(Configurable):
                 "updated from there on, and the last checkpoint is intact. Lower the learning "
                 "rate, clip more tightly, or look at this step's data"
             )
-
-    def _save(
-        self,
-        checkpointer: Checkpointer,
-        report: Report,
-        step: int,
-        state: TrainState,
-        input_state: Mapping[str, Any],
-    ) -> None:
-        report.flush()
-        checkpointer.save(step, state, self._facts(input_state, report), self._config_texts())
 
     def _facts(self, input_state: Mapping[str, Any], report: Report) -> dict[str, Any]:
         return {
