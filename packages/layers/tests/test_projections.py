@@ -58,6 +58,12 @@ def test_learned_positions_read_rows(make):
     np.testing.assert_array_equal(vectors, np.asarray(state["weight"])[[[0, 5, 2]]])
 
 
+def test_sequences_longer_than_the_position_table_are_refused(make):
+    layer, state = make.build(LearnedPositions.Config(max_length=6, dim=4))
+    with pytest.raises(ConfigError, match=r"7 tokens has more positions than max_length \(=6\)"):
+        make.call(layer, state, np.arange(7)[None])
+
+
 def test_activations_are_those_of_the_formulas(rng):
     from math import erf, exp, pi, sqrt, tanh
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from axlearn_core.config import REQUIRED
+from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.module import BaseInitializer, Layer, Normal, ParameterSpec, no_context
 
 
@@ -25,7 +25,7 @@ class LearnedPositions(PositionEmbedding):
     """A table with one trained vector per position, as in GPT-2."""
 
     class Config(PositionEmbedding.Config):
-        max_length: int = REQUIRED  # positions beyond it get the last vector
+        max_length: int = REQUIRED  # of a sequence
         initializer: BaseInitializer.Config = Normal.default_config()
 
     def __init__(self, config: Config, **place: Any):
@@ -45,4 +45,10 @@ class LearnedPositions(PositionEmbedding):
         return 0.0
 
     def forward(self, positions: jax.Array) -> jax.Array:
+        length = positions.shape[-1]
+        if length > self.config.max_length:
+            raise ConfigError(
+                f"{self.path}: a sequence of {length} tokens has more positions than max_length "
+                f"(={self.config.max_length}); raise max_length or shorten the sequences"
+            )
         return self.param("weight")[positions]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -93,7 +94,7 @@ class Repeat(Stack):
 
         return scan_layers(self.layer, body, x, cache, count=self.config.num_layers)
 
-    def _layer_forward(self) -> Any:
+    def _layer_forward(self) -> Callable[[jax.Array, SequenceInfo], jax.Array]:
         policy = self.config.remat
         if policy is None:
             return self.layer.forward
