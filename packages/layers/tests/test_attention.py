@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import REQUIRED, BuildError
-from axlearn_core.kernels import causal, full, same_segment, window
+from axlearn_core.kernels import causal, full, recording_choices, same_segment, window
 from axlearn_layers import Attention, FusedQKV, Rotary, SequenceInfo
 
 DIM, HEADS, KV, HEAD_DIM = 12, 4, 2, 6
@@ -90,8 +90,6 @@ def test_mask_is_a_choice(make, x):
     ],
 )
 def test_without_segments_no_kernel_compares_them(make, x, mask, simplified):
-    from axlearn_core.kernels import recording_choices
-
     layer, state = make.build(config(mask=mask))
     with recording_choices() as choices:
         make.call(layer, state, x, SequenceInfo())
@@ -99,8 +97,6 @@ def test_without_segments_no_kernel_compares_them(make, x, mask, simplified):
 
 
 def test_a_kernel_can_be_forced(make, x):
-    from axlearn_core.kernels import recording_choices
-
     layer, state = make.build(config(kernel="reference"))
     with recording_choices() as choices:
         make.call(layer, state, x, SequenceInfo())

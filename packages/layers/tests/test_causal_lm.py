@@ -3,8 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from axlearn_core.config import BuildError, MissingFieldsError, config_hash, replace, to_text
+from axlearn_core.config import (
+    BuildError,
+    MissingFieldsError,
+    config_hash,
+    from_json,
+    replace,
+    to_json,
+    to_text,
+)
 from axlearn_core.module import functional, parameter_count
+from axlearn_core.plugins import get_registry
 from axlearn_layers import CausalLM, LayerNorm, Norm, Remat, RMSNorm
 
 
@@ -181,9 +190,6 @@ def test_config_text_says_what_differs_from_defaults_only(make):
 
 
 def test_json_of_a_config_restores_it(make):
-    from axlearn_core.config import from_json, to_json
-    from axlearn_core.plugins import get_registry
-
     cfg = make.gpt2()
     cfg.stack.remat = Remat.Config(save="block_hidden")
     registry = get_registry()

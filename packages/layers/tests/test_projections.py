@@ -1,3 +1,7 @@
+from math import erf, exp, pi, sqrt, tanh
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,8 +24,6 @@ def test_linear_contracts_several_dimensions(make, rng):
 
 
 def test_linear_starts_with_variance_one_over_fan_in(make):
-    import jax
-
     layer = Linear.Config(input_dim=(8, 32), output_dim=64, input_axes=("a", "b")).instantiate()
     weight = layer.initialize(jax.random.key(0))["weight"]
     assert float(weight.std()) == pytest.approx(256**-0.5, rel=0.02)
@@ -29,8 +31,6 @@ def test_linear_starts_with_variance_one_over_fan_in(make):
 
 def test_linear_computes_in_the_dtype_of_its_input(make):
     layer, state = make.build(Linear.Config(input_dim=5, output_dim=7, bias=True))
-    import jax.numpy as jnp
-
     assert make.call(layer, state, jnp.ones((2, 5), jnp.bfloat16)).dtype == jnp.bfloat16
 
 
@@ -65,8 +65,6 @@ def test_sequences_longer_than_the_position_table_are_refused(make):
 
 
 def test_activations_are_those_of_the_formulas(rng):
-    from math import erf, exp, pi, sqrt, tanh
-
     formulas = {
         "gelu": lambda v: v * (1 + erf(v / sqrt(2))) / 2,
         "gelu_tanh": lambda v: v * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3))) / 2,
