@@ -52,7 +52,9 @@ def test_metrics_are_whole_on_every_device(trainer, program):
 
 
 def test_the_summary_says_what_runs_where_and_how_large_it_is(trainer, program, tmp_path):
-    lines = summary_lines(trainer, program, "acme.tiny", ["seed: 0 -> 1 (here)"], tmp_path)
+    lines = summary_lines(
+        program, trainer.input.batch_shape(), 20, "acme.tiny", ["seed: 0 -> 1 (here)"], tmp_path
+    )
     text = "\n".join(lines)
     for part in (
         "acme.tiny",
@@ -66,7 +68,9 @@ def test_the_summary_says_what_runs_where_and_how_large_it_is(trainer, program, 
 
 
 def test_the_summary_lists_a_dozen_changes_and_counts_the_others(trainer, program, tmp_path):
-    lines = summary_lines(trainer, program, "x", [f"change {i}" for i in range(15)], tmp_path)
+    lines = summary_lines(
+        program, trainer.input.batch_shape(), 20, "x", [f"change {i}" for i in range(15)], tmp_path
+    )
     assert sum("change " in line for line in lines) == 12
     assert any("and 3 more" in line for line in lines)
 

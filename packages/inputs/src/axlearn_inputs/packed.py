@@ -114,8 +114,11 @@ class PackedInput(Input):
         return self._split.characters_per_target
 
     def baselines(self) -> dict[str, float]:
-        nats = self._manifest.xz_nats_per_character.get(self.config.split)
-        return {} if nats is None else {"xz -9": nats}
+        split, figures = self.config.split, self._manifest.xz_nats_per_character
+        names = {split: "xz -9"} | {
+            f"{split} given {other}": f"after {other}" for other in self._manifest.splits
+        }
+        return {shown: figures[name] for name, shown in names.items() if name in figures}
 
     @property
     def _split(self) -> Split:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from axlearn_core.training.input import BatchIterator, Input
     from axlearn_core.training.learner import Learner, LearnerUpdate
     from axlearn_core.training.model import Batch, Loss, Model
-    from axlearn_core.training.trainer import Result, Trainer
+    from axlearn_core.training.result import Result
+    from axlearn_core.training.trainer import Trainer
 
 _WHERE = {
     "Batch": "model",
@@ -24,7 +25,7 @@ _WHERE = {
     "LearnerUpdate": "learner",
     "Loss": "model",
     "Model": "model",
-    "Result": "trainer",
+    "Result": "result",
     "Trainer": "trainer",
 }
 

@@ -12,10 +12,11 @@ from axlearn_core.config import ConfigBase, ConfigError, apply_overrides
 from axlearn_core.config.text import flat
 from axlearn_core.plugins import Registry
 from axlearn_core.training.assemble import RUN_CONFIG, assemble, config_of_checkpoint
+from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.program import Program
 from axlearn_core.training.run_directory import RUN
 from axlearn_core.training.state import TrainState
-from axlearn_core.training.trainer import Trainer, use_compile_cache
+from axlearn_core.training.trainer import Trainer
 
 
 class SavedRun(NamedTuple):

@@ -3,62 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
-from axlearn_core.checkpoint import (
-    CheckpointInfo,
-    newest_intact,
-    remove_incomplete,
-    set_aside,
-)
 from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.errors import UserError
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
 from axlearn_core.observe.performance import Performance
-from axlearn_core.observe.progress import Progress, duration, size
+from axlearn_core.observe.progress import Progress, size
 from axlearn_core.observe.utilization import Utilization
 from axlearn_core.observe.writers import JsonlWriter, Writer
 from axlearn_core.parallel import DEFAULT_RULES, Placement, check_rules, make_mesh
 from axlearn_core.plugins import get_registry
+from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.input import Input
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
 from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
-from axlearn_core.training.report import Report, per_character
-from axlearn_core.training.run_directory import RunDirectory, describe, open_run
+from axlearn_core.training.report import Report
+from axlearn_core.training.result import Result
+from axlearn_core.training.resume import find_checkpoint
+from axlearn_core.training.run_directory import RunDirectory, open_run
 from axlearn_core.training.state import TrainState, split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
-from axlearn_core.training.summary import summary_lines
+from axlearn_core.training.summary import closing_lines, summary_lines
 
 
 class NonFiniteError(UserError):
     """The loss or the gradient became infinite or NaN."""
-
-
-class Result(NamedTuple):
-    """How a run ended.
-
-    Attributes:
-        step: the last completed step.
-        reason: "completed", "preempted" (SIGTERM) or "interrupted" (Ctrl-C).
-        values: the newest values by kind: "train", and each evaluation's name.
-    """
-
-    step: int
-    reason: str
-    values: dict[str, dict[str, float]]
 
 
 class _Session(NamedTuple):
@@ -170,10 +150,12 @@ class Trainer(Configurable):
         for evaluation in self.evaluations:
             where = f"evaluations.{evaluation.name}.input"
             program.check_batch(where, evaluation.input.batch_shape())
-        for line in summary_lines(self, program, experiment, changes, run.path):
+        for line in summary_lines(
+            program, self.input.batch_shape(), cfg.max_step, experiment, changes, run.path
+        ):
             progress.say(line)
 
-        newest = self._newest_checkpoint(run, progress)
+        newest = find_checkpoint(run, self.input, progress)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
         if first >= cfg.max_step:
@@ -207,10 +189,11 @@ class Trainer(Configurable):
             began = time.perf_counter()
             session = _Session(program, train_step, prefetcher, report, checkpointer, stop)
             step, reason = self._train(state, first, session)
+        result = Result(step, reason, report.last)
         seconds = time.perf_counter() - began
-        for line in self._closing_lines(run.path, step, seconds, reason, report):
+        for line in closing_lines(result, run.path, cfg.max_step, self.evaluations, seconds):
             progress.say(line)
-        return Result(step, reason, report.last)
+        return result
 
     def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
         """Makes the steps after `step`; returns the last one and why it was that."""
@@ -269,37 +252,6 @@ class Trainer(Configurable):
         facts = self._facts(input_state, session.report)
         session.checkpointer.save(step, state, facts, self._config_texts())
 
-    def _newest_checkpoint(self, run: RunDirectory, progress: Progress) -> CheckpointInfo | None:
-        """Returns the checkpoint to go on from, None to begin, and says why."""
-        for line in describe(run.changes):
-            progress.say(f"changed since the last session: {line}")
-        if removed := remove_incomplete(run.path):
-            progress.say(f"removed the unfinished save of step {', '.join(map(str, removed))}")
-        info, damaged = newest_intact(run.path)
-        for bad in damaged:
-            aside = set_aside(bad)
-            progress.say(f"the checkpoint of step {bad.step} is damaged: {bad.problem}")
-            progress.say(f"  it is kept as {aside.name} and an earlier one is used")
-        if info is None:
-            why = "" if run.is_new else f": {run.path} holds no complete checkpoint"
-            progress.say(f"starting from scratch{why}")
-            return None
-        facts = read_facts(info.path)
-        self._check_same_input(facts)
-        for line in _differing(facts["plugins"], get_registry().fingerprint()):
-            progress.say(f"plugin changed since step {info.step}: {line}")
-        progress.say(f"resuming from step {info.step}")
-        return info
-
-    def _check_same_input(self, facts: Mapping[str, Any]) -> None:
-        now = json.loads(json.dumps(self.input.describe()))  # tuples become lists, as they did then
-        if differing := _differing(facts["input_description"], now):
-            shown = "".join(f"\n  {line}" for line in differing)
-            raise UserError(
-                f"the input is not the one that this run was started with:{shown}\n"
-                "Resuming would train on other batches. Restore the data, or choose another --dir"
-            )
-
     def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
         shapes = {name: dims for name, (dims, _) in self.input.batch_shape().items()}
@@ -341,44 +293,3 @@ class Trainer(Configurable):
         except ConfigError as error:  # a component that no plugin registers, used from Python
             texts["config.json.missing"] = str(error)
         return texts
-
-    def _closing_lines(
-        self, directory: Path, step: int, seconds: float, reason: str, report: Report
-    ) -> list[str]:
-        if reason != "completed":
-            return [
-                f"{reason} after step {step} of {self.config.max_step}; everything is saved",
-                f"next: run the same command again to go on, or axl checkpoints ls {directory}",
-            ]
-        results = [f"loss {report.last['train']['loss']:.4f}"]
-        for evaluation in self.evaluations:
-            values = report.last[evaluation.name]
-            if "loss_per_character" in values:
-                shown = per_character(values, evaluation.baselines)
-            else:
-                shown = f"{values['loss']:.4f} nats/token"
-            results.append(f"{evaluation.name} {shown}")
-        return [
-            f"done: step {step} in {duration(seconds)}; {', '.join(results)}",
-            f"next: axl generate {directory}",
-        ]
-
-
-def use_compile_cache(folder: str | None) -> None:
-    """Keeps compiled programs in a folder, for the next process that compiles the same."""
-    if folder is None:
-        return
-    path = os.path.expanduser(folder)
-    if path != jax.config.values["jax_compilation_cache_dir"]:
-        compilation_cache.reset_cache()  # jax stays with the first folder otherwise
-        jax.config.update("jax_compilation_cache_dir", path)
-    # By default jax keeps nothing that takes less than a second; a run has several of those.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{key}: {before.get(key)} -> {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
