@@ -73,3 +73,9 @@ def test_slurm_is_left_to_jax_when_there_are_several_tasks():
     assert slurm_cluster({"SLURM_STEP_NUM_TASKS": "4"}) == {}
     assert slurm_cluster({"SLURM_STEP_NUM_TASKS": "1"}) is None
     assert CPU().distributed_arguments({}) is None
+
+
+def test_preparing_the_process_twice_does_no_harm():
+    CPU().prepare_process()
+    CPU().prepare_process()
+    assert sum(bytearray(b"\1") * (1 << 20)) == 1 << 20

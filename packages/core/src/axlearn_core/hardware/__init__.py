@@ -13,7 +13,7 @@ from axlearn_core.hardware.contract import (
     slurm_cluster,
 )
 from axlearn_core.hardware.cpu import CPU
-from axlearn_core.hardware.detect import Detected, detect
+from axlearn_core.hardware.detect import Detected, backend_of, detect
 from axlearn_core.hardware.environment import apply_environment, wanted
 from axlearn_core.hardware.mesh_rules import (
     MeshRule,
@@ -34,6 +34,7 @@ __all__ = [
     "Probe",
     "Topology",
     "apply_environment",
+    "backend_of",
     "detect",
     "device_memory",
     "explicit_cluster",

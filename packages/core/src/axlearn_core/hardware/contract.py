@@ -102,6 +102,9 @@ class Hardware(ABC):
     def settings(self) -> tuple[EnvironmentSetting, ...]:
         """Returns the variables and flags to run with, unless the user has set them. Phase 1."""
 
+    def prepare_process(self) -> None:  # noqa: B027 - most backends have nothing to do
+        """Tunes this process, before it computes."""
+
     @abstractmethod
     def topologies(self) -> tuple[Topology, ...]:
         """Returns arrangements that one can compile for without the hardware. Phase 2."""

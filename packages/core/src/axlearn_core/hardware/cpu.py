@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,6 +86,17 @@ class CPU(Hardware):
     def settings(self) -> tuple[EnvironmentSetting, ...]:
         return ()
 
+    def prepare_process(self) -> None:
+        """Lets the C library keep the memory that is freed.
+
+        XLA frees its temporary buffers after every step. Handed back to the kernel, they come again
+        as pages to be cleared: a sixth of the time of a small step.
+        """
+        if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, -1)
+            libc.mallopt(_M_TOP_PAD, 64 << 20)
+
     def topologies(self) -> tuple[Topology, ...]:
         return ()
 
@@ -94,6 +107,10 @@ class CPU(Hardware):
     def distributed_arguments(self, environment: Mapping[str, str]) -> dict[str, object] | None:
         explicit = explicit_cluster(environment)
         return slurm_cluster(environment) if explicit is None else explicit
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def _given_peak(environment: Mapping[str, str]) -> dict[str, float]:

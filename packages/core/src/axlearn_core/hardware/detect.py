@@ -72,6 +72,16 @@ def detect(registry: Registry, environment: Mapping[str, str], root: Path = Path
     return Detected(*min(found, key=lambda pair: _rank(pair[1].platform, allowed)), tuple(notes))
 
 
+def backend_of(platform: str, registry: Registry) -> Hardware | None:
+    """Returns the backend of a jax platform, or None if no package has one."""
+    for component in registry.records("hardware"):
+        record = component.record
+        if isinstance(record, HardwareRecord) and record.platform == platform:
+            hardware: Hardware = component.load()()
+            return hardware
+    return None
+
+
 def _allowed_platforms(environment: Mapping[str, str]) -> list[str]:
     names = environment.get("JAX_PLATFORMS", "").split(",")
     return [_PLATFORM_OF.get(name, name) for name in names if name]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import jax
 
-from axlearn_core.hardware import CPU, Hardware
-from axlearn_core.plugins import HardwareRecord, get_registry
+from axlearn_core.hardware import CPU, backend_of
+from axlearn_core.plugins import get_registry
 
 _MEASURED = "cpu-peak-flops.json"
 
@@ -30,7 +30,7 @@ class Utilization:
         self._devices = devices
         self._dtype = dtype
         self._folder = folder
-        self._hardware = _hardware(devices[0].platform)
+        self._hardware = backend_of(devices[0].platform, get_registry())
 
     def peak_flops(self) -> float | None:
         """Returns operations per second of all devices together, or None if that is unknown.
@@ -52,15 +52,6 @@ class Utilization:
         local = [d for d in self._devices if d.process_index == jax.process_index()]
         readings = [self._hardware.memory(device).in_use for device in local]
         return max((reading for reading in readings if reading is not None), default=None)
-
-
-def _hardware(platform: str) -> Hardware | None:
-    for component in get_registry().records("hardware"):
-        record = component.record
-        if isinstance(record, HardwareRecord) and record.platform == platform:
-            hardware: Hardware = component.load()()
-            return hardware
-    return None
 
 
 @functools.cache

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, cast
 import jax
 
 from axlearn_core.config import ConfigError
+from axlearn_core.hardware import backend_of
 from axlearn_core.parallel import Placement, parameter_shardings, partition_spec, placing
+from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import BatchShape
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
@@ -47,6 +49,9 @@ class Program:
         self._seed = seed
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
+        backend = backend_of(placement.mesh.devices.flat[0].platform, get_registry())
+        if backend is not None:
+            backend.prepare_process()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
         self.state = self._state_structs()
