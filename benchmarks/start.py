@@ -44,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     script = [sys.executable, str(args.baselines / "bench_limit.py")]
     by_hand = [*script, "--work", args.work, "--variant", VARIANT]
-    ours = [sys.executable, "-m", "axlearn_core.cli", "train", f"workloads:{args.work}"]
+    ours = [sys.executable, "-m", "axlearn_core.cli.main", "train", f"workloads:{args.work}"]
     pairs = []
     for _ in range(args.runs):
         with tempfile.TemporaryDirectory() as folder:
