@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from axlearn_core.config import (
 )
 from axlearn_core.module import functional, parameter_count
 from axlearn_core.plugins import get_registry
+from axlearn_core.training.step import cast_floats
 from axlearn_layers import CausalLM, LayerNorm, Norm, Remat, RMSNorm
 
 
@@ -140,15 +143,21 @@ def test_summaries_name_the_loss(make, model):
     assert side.summaries["loss"].keys() == {"cross_entropy", "accuracy"}
 
 
-def test_compute_dtype_is_that_of_activations_only(make):
-    lm, state = make.build(make.llama(compute_dtype="bfloat16"))
-    assert state["embedding"]["weight"].dtype == jnp.float32
-    assert lm.init_cache(1, 4)["stack"]["key"].dtype == jnp.bfloat16
+def test_activations_have_the_dtype_of_the_parameters_that_are_passed_in(make):
+    lm, state = make.build(make.llama())
     batch = make.batch()
-    exact_lm, _ = make.build(make.llama())
-    loss, exact = (make.call(each, state, batch).total for each in (lm, exact_lm))
+    narrow = cast_floats(state, "bfloat16")
+    program = str(jax.make_jaxpr(lambda x: make.call(lm, x, batch).total)(narrow))
+    products = re.findall(r":(\w+)\[[\d,]+\] = dot_general", program)
+    assert products.count("bf16") > len(products) / 2
+    loss, exact = (make.call(lm, each, batch).total for each in (narrow, state))
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, exact, rtol=0.02)
+
+
+def test_the_cache_has_the_dtype_that_is_asked_for(make):
+    lm = make.llama().instantiate()
+    assert lm.init_cache(1, 4, "bfloat16")["stack"]["key"].dtype == jnp.bfloat16
 
 
 def test_flops_are_six_per_weight_and_token_plus_attention(make):

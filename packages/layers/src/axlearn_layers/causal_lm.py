@@ -26,7 +26,7 @@ class CausalLM(Model):
 
     `vocab_size` and `dim` are set here, once; all parts get theirs from here. Batches hold
     [batch, seq] arrays: input_ids, target_ids and target_weights, and where documents are packed
-    segment_ids and positions.
+    segment_ids and positions. Activations have the dtype of the embedding that is passed in.
     """
 
     class Config(Model.Config):
@@ -41,7 +41,6 @@ class CausalLM(Model):
             initializer=FanIn.default_config()
         )
         loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
-        compute_dtype: str | None = None  # of activations, such as "bfloat16"; None is dtype
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -57,7 +56,6 @@ class CausalLM(Model):
         if cfg.head is not None:
             self.head = self.add_child("head", cfg.head.set(**sizes))
         self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
-        self._dtype: str = cfg.compute_dtype or cfg.dtype
 
     def forward(self, batch: Batch) -> Loss:
         hidden = self._hidden(batch)
@@ -70,9 +68,9 @@ class CausalLM(Model):
         return self.head.attend(self._hidden(batch))
 
     @no_context
-    def init_cache(self, batch_size: int, max_length: int) -> Tree:
+    def init_cache(self, batch_size: int, max_length: int, dtype: str = "float32") -> Tree:
         """Returns the cache of empty sequences that will have up to `max_length` tokens."""
-        stack = self.stack.init_cache(batch_size, max_length, self._dtype)
+        stack = self.stack.init_cache(batch_size, max_length, dtype)
         return {"stack": stack, "length": jnp.zeros(batch_size, jnp.int32)}
 
     def extend(
@@ -115,4 +113,4 @@ class CausalLM(Model):
             if positions is None:
                 positions = jnp.arange(input_ids.shape[1])[None]
             x = x + self.positions.forward(positions)
-        return constrain(x.astype(self._dtype), "batch", "seq", None)
+        return constrain(x, "batch", "seq", None)

@@ -142,8 +142,10 @@ class Checkpointer(Configurable):
         if self._saver is None:
             import orbax.checkpoint as ocp
 
-            # What goes wrong is raised here; Orbax would log its traceback several times besides.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            # What goes wrong is raised here. Orbax would log its traceback several times besides,
+            # and asyncio those of the other arrays that were being written.
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             self._saver = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         return self._saver
 

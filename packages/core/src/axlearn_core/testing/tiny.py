@@ -41,7 +41,7 @@ class BigramModel(Model):
         return Loss(-jnp.sum(weights * chosen), jnp.sum(weights))
 
     @no_context
-    def init_cache(self, batch_size: int, max_length: int) -> dict[str, Any]:
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> dict[str, Any]:
         return {"length": jnp.zeros(batch_size, jnp.int32)}
 
     def extend(

@@ -22,7 +22,7 @@ _CHUNK = 16  # tokens per call of the compiled loop: many for speed, few to see 
 class Generating(Protocol):
     """A model that can read tokens one after the other."""
 
-    def init_cache(self, batch_size: int, max_length: int) -> Tree:
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         """Returns what is remembered of sequences that are empty and will have `max_length`."""
         ...
 
@@ -68,7 +68,8 @@ def sample(
         )
     variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
     draw = functools.partial(_draw, temperature=temperature, top_k=top_k)
-    return _continue(model, variables, prompt, max_tokens, draw, jax.random.key(seed))
+    dtype = compute_dtype or model.config.dtype
+    return _continue(model, variables, prompt, max_tokens, dtype, draw, jax.random.key(seed))
 
 
 def _continue(
@@ -76,11 +77,12 @@ def _continue(
     variables: Tree,
     prompt: Sequence[int],
     max_tokens: int,
+    dtype: str,
     draw: Callable[[jax.Array, jax.Array], jax.Array],
     key: jax.Array,
 ) -> Iterator[int]:
     chunks = -(-max_tokens // _CHUNK)
-    cache = model.init_cache(1, len(prompt) + chunks * _CHUNK)
+    cache = model.init_cache(1, len(prompt) + chunks * _CHUNK, dtype)
 
     def following(ids: jax.Array, cache: Tree, variables: Tree, index: Any) -> Any:
         """Returns the token [1] after the last of `ids`, and the new cache."""
