@@ -1,4 +1,4 @@
-"""The experiments as configs; that they train is shown in tests/integration and by the quickstart."""
+"""The experiments as configs. That they train is shown in tests/integration and quickstart."""
 
 import jax
 import pytest
