@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final
 
 import click
@@ -129,7 +128,7 @@ _accept_verbose(axl)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `axl` and returns its exit code: 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
     session = Session()
-    sys.excepthook = _without_late_writes
+    sys.unraisablehook = _without_late_writes
     try:
         code = axl.main(arguments, prog_name="axl", standalone_mode=False, obj=session)
         return code if isinstance(code, int) else 0
@@ -149,15 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _without_late_writes(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Passes over what tensorstore's threads print of writes that a full disk broke off.
+def _without_late_writes(event: sys.UnraisableHookArgs) -> None:
+    """Passes over what tensorstore's threads say of writes that a full disk broke off.
 
     The save that failed has been reported, and the loop that waited for the others is gone.
     """
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    late = isinstance(event.exc_value, RuntimeError) and "loop is closed" in str(event.exc_value)
+    if not late:
+        sys.__unraisablehook__(event)
 
 
 if __name__ == "__main__":
