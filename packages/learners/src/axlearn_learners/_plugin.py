@@ -10,7 +10,12 @@ def axlearn_learners() -> list[LearnerRecord]:
             "optax_learner",
             "axlearn_learners.learner:OptaxLearner",
             "Clips gradients by global norm and updates all parameters with one optimizer.",
-        )
+        ),
+        LearnerRecord(
+            "skip_steps",
+            "axlearn_learners.skip:SkipSteps",
+            "Skips updates whose gradient is not finite, too large, or a spike.",
+        ),
     ]
 
 
@@ -21,7 +26,17 @@ def axlearn_optimizers() -> list[OptimizerRecord]:
             "adamw",
             "axlearn_learners.optimizers:AdamW",
             "Adam with decoupled weight decay (arXiv:1711.05101).",
-        )
+        ),
+        OptimizerRecord(
+            "decoupled_adamw",
+            "axlearn_learners.decoupled:DecoupledAdamW",
+            "Adam whose weight decay is free of the learning rate (arXiv:1711.05101).",
+        ),
+        OptimizerRecord(
+            "adastar",
+            "axlearn_learners.adastar:AdaStar",
+            "Momentum of normalized, clipped gradients (arXiv:2407.21075).",
+        ),
     ]
 
 

@@ -8,10 +8,11 @@ import jax
 import optax
 
 from axlearn_core.config import ConfigBase, ConfigError, find
-from axlearn_core.module.parameters import ParameterSpecs, map_specs
+from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
+from axlearn_learners.axes import state_axes
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
-from axlearn_learners.optimizers import AdamW, Optimizer, state_axes
+from axlearn_learners.optimizers import AdamW, Optimizer
 from axlearn_learners.schedules import Schedule
 
 
@@ -58,5 +59,4 @@ class OptaxLearner(Learner):
         return LearnerUpdate(optax.apply_updates(params, updates), opt_state, metrics)
 
     def state_axes(self) -> Any:
-        abstract = map_specs(lambda spec: spec.struct(), self.specs)
-        return state_axes(self._transformation, self.specs, abstract)
+        return state_axes(self._transformation, self.specs)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
-from axlearn_core.module.parameters import ParameterSpec, ParameterSpecs, flatten_paths
-from axlearn_learners.schedules import Schedule, as_schedule
+from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
+from axlearn_learners.schedules import Schedule, Step, as_schedule
 
 
 class Optimizer(Configurable):
@@ -25,7 +26,7 @@ class Optimizer(Configurable):
 
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
-        self.learning_rate = as_schedule(self.config.learning_rate)
+        self.learning_rate: Callable[[Step], jax.Array] = as_schedule(self.config.learning_rate)
 
     def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
         """Returns the transformation for parameters with these declarations."""
@@ -41,6 +42,8 @@ class AdamW(Optimizer):
     As in torch and optax, the rate scales the decay too; in the paper only the schedule does, so
     its decay is this one times the peak rate. In torch one excludes gains and biases from decay by
     parameter groups; here they declare a `weight_decay_scale` of 0, and `no_decay` adds to them.
+
+    State: 2 numbers per parameter.
     """
 
     class Config(Optimizer.Config):
@@ -53,9 +56,7 @@ class AdamW(Optimizer):
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
         cfg = self.config
-        for name, value in (("b1", cfg.b1), ("b2", cfg.b2)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
+        check_decay_rates(b1=cfg.b1, b2=cfg.b2)
 
     def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
         cfg = self.config
@@ -65,6 +66,13 @@ class AdamW(Optimizer):
             add_decayed_weights(cfg.weight_decay, scales),
             scale_by_rate(self.learning_rate),
         )
+
+
+def check_decay_rates(**rates: float) -> None:
+    """Raises a ConfigError for a mean that would never forget, or grow."""
+    for name, value in rates.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
 
 
 def decay_scales(specs: ParameterSpecs, no_decay: str | None) -> dict[str, float]:
@@ -98,7 +106,7 @@ def add_decayed_weights(strength: float, scales: dict[str, float]) -> optax.Grad
     return optax.stateless(update)
 
 
-def scale_by_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
+def scale_by_rate(schedule: Callable[[Step], jax.Array]) -> optax.GradientTransformationExtraArgs:
     """Multiplies by `-schedule(step)`, which turns a direction of ascent into a step of descent."""
 
     def update(
@@ -108,23 +116,3 @@ def scale_by_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda u: rate.astype(u.dtype) * u, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def state_axes(
-    transformation: optax.GradientTransformation, specs: ParameterSpecs, abstract_params: Any
-) -> Any:
-    """Returns the logical axes of every leaf of the transformation's state.
-
-    What has a parameter's shape has its axes; anything else is not split.
-    """
-
-    def axes(leaf: jax.ShapeDtypeStruct, spec: ParameterSpec) -> tuple[str | None, ...]:
-        return spec.axes if leaf.shape == spec.shape else (None,) * len(leaf.shape)
-
-    return optax.tree.map_params(
-        transformation,
-        axes,
-        jax.eval_shape(transformation.init, abstract_params),
-        specs,
-        transform_non_params=lambda leaf: (None,) * len(leaf.shape),
-    )
