@@ -1,22 +1,33 @@
 """Optimizers, schedules and the learner, on optax."""
 
+from axlearn_learners.adafactor import Adafactor
 from axlearn_learners.adastar import AdaStar
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.decoupled import DecoupledAdamW, DecoupledOptimizer
 from axlearn_learners.learner import OptaxLearner
-from axlearn_learners.optimizers import AdamW, Optimizer
+from axlearn_learners.momentum import SGD, AdEMAMix, Lion
+from axlearn_learners.muon import Muon
+from axlearn_learners.optimizers import AdamW, DecayedOptimizer, Optimizer
+from axlearn_learners.schedule_free import ScheduleFreeAdamW
 from axlearn_learners.schedules import Constant, Schedule, WarmupCosine, WarmupStableDecay
 from axlearn_learners.skip import SkipSteps
 
 __all__ = [
+    "AdEMAMix",
     "AdaStar",
+    "Adafactor",
     "AdamW",
     "Constant",
+    "DecayedOptimizer",
     "DecoupledAdamW",
     "DecoupledOptimizer",
+    "Lion",
+    "Muon",
     "OptaxLearner",
     "Optimizer",
+    "SGD",
     "Schedule",
+    "ScheduleFreeAdamW",
     "SkipSteps",
     "WarmupCosine",
     "WarmupStableDecay",

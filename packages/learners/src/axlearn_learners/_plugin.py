@@ -37,6 +37,36 @@ def axlearn_optimizers() -> list[OptimizerRecord]:
             "axlearn_learners.adastar:AdaStar",
             "Momentum of normalized, clipped gradients (arXiv:2407.21075).",
         ),
+        OptimizerRecord(
+            "sgd",
+            "axlearn_learners.momentum:SGD",
+            "Gradient descent with momentum.",
+        ),
+        OptimizerRecord(
+            "lion",
+            "axlearn_learners.momentum:Lion",
+            "The sign of a mean of gradients (arXiv:2302.06675).",
+        ),
+        OptimizerRecord(
+            "ademamix",
+            "axlearn_learners.momentum:AdEMAMix",
+            "Adam with a second, slow mean of gradients (arXiv:2409.03137).",
+        ),
+        OptimizerRecord(
+            "adafactor",
+            "axlearn_learners.adafactor:Adafactor",
+            "Adam with a factored second moment (arXiv:1804.04235).",
+        ),
+        OptimizerRecord(
+            "muon",
+            "axlearn_learners.muon:Muon",
+            "Orthogonalizes the momentum of matrices (arXiv:2502.16982).",
+        ),
+        OptimizerRecord(
+            "schedule_free_adamw",
+            "axlearn_learners.schedule_free:ScheduleFreeAdamW",
+            "AdamW that averages instead of annealing (arXiv:2405.15682).",
+        ),
     ]
 
 

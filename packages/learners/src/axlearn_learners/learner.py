@@ -58,5 +58,8 @@ class OptaxLearner(Learner):
             metrics["update_norm"] = global_norm(updates)
         return LearnerUpdate(optax.apply_updates(params, updates), opt_state, metrics)
 
+    def evaluation_params(self, params: Params, opt_state: Any) -> Params:
+        return self.optimizer.evaluation_params(params, opt_state)
+
     def state_axes(self) -> Any:
         return state_axes(self._transformation, self.specs)

@@ -11,6 +11,7 @@ import optax
 
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
 from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
+from axlearn_core.training.learner import Params
 from axlearn_learners.schedules import Schedule, Step, as_schedule
 
 
@@ -32,8 +33,37 @@ class Optimizer(Configurable):
         """Returns the transformation for parameters with these declarations."""
         raise NotImplementedError(type(self))
 
+    def evaluation_params(self, params: Params, state: Any) -> Params:
+        """Returns the parameters to evaluate with, which are mostly those that are trained."""
+        return params
 
-class AdamW(Optimizer):
+
+class DecayedOptimizer(Optimizer):
+    """Steps along a direction, with weight decay that the learning rate scales too.
+
+    p = p - learning_rate * (direction + weight_decay * weight_decay_scale * p)
+
+    Subclasses say what the direction is; parameters declare the `weight_decay_scale`.
+    """
+
+    class Config(Optimizer.Config):
+        weight_decay: float = 0.1  # per unit of learning rate, 0: none; torch: 0.01
+        no_decay: str | None = None  # regular expression for whole paths ("decoder/norm/scale")
+
+    def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into what the rate multiplies."""
+        raise NotImplementedError(type(self))
+
+    def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
+        scales = decay_scales(specs, self.config.no_decay)
+        return optax.chain(
+            self.direction(specs),
+            add_decayed_weights(self.config.weight_decay, scales),
+            scale_by_rate(self.learning_rate),
+        )
+
+
+class AdamW(DecayedOptimizer):
     """Adam with decoupled weight decay (arXiv:1711.05101).
 
     m = b1 * m + (1 - b1) * g;   v = b2 * v + (1 - b2) * g^2
@@ -46,26 +76,18 @@ class AdamW(Optimizer):
     State: 2 numbers per parameter.
     """
 
-    class Config(Optimizer.Config):
+    class Config(DecayedOptimizer.Config):
         b1: float = 0.9  # decay of the mean of gradients, 0 to 1 (exclusive)
         b2: float = 0.95  # decay of the mean of squared gradients, 0 to 1 (exclusive); torch: 0.999
         eps: float = 1e-8  # added to the root of the second moment, > 0
-        weight_decay: float = 0.1  # per unit of learning rate, 0: none; torch: 0.01
-        no_decay: str | None = None  # regular expression for whole paths ("decoder/norm/scale")
 
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
-        cfg = self.config
-        check_decay_rates(b1=cfg.b1, b2=cfg.b2)
+        check_decay_rates(b1=self.config.b1, b2=self.config.b2)
 
-    def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
+    def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
         cfg = self.config
-        scales = decay_scales(specs, cfg.no_decay)
-        return optax.chain(
-            optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps),
-            add_decayed_weights(cfg.weight_decay, scales),
-            scale_by_rate(self.learning_rate),
-        )
+        return optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps)
 
 
 def check_decay_rates(**rates: float) -> None:

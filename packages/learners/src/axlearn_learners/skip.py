@@ -83,6 +83,9 @@ class SkipSteps(LearnerWrapper):
         told = {"skipped": skip.astype(jnp.float32), "skipped_steps": state.skipped}
         return LearnerUpdate(unless_skipped(made.params, params), state, made.metrics | told)
 
+    def evaluation_params(self, params: Params, opt_state: SkipState) -> Params:
+        return self.learner.evaluation_params(params, opt_state.learner)
+
     def state_axes(self) -> SkipState:
         scalar: Any = ()
         return SkipState(self.learner.state_axes(), scalar, scalar, scalar)

@@ -54,6 +54,10 @@ class Learner(Configurable):
         """
         raise NotImplementedError(type(self))
 
+    def evaluation_params(self, params: Params, opt_state: Any) -> Params:
+        """Returns the parameters to evaluate with: those that are trained, or a mean of them."""
+        return params
+
     def state_axes(self) -> Any:
         """Returns the optimizer state's tree with the logical axes of each leaf in its place.
 

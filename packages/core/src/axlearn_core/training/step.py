@@ -89,11 +89,12 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: Model, *, compute_dtype: str | None = None) -> EvalStep:
+def make_eval_step(model: Model, learner: Learner, *, compute_dtype: str | None = None) -> EvalStep:
     """Returns `step(state, batch) -> Loss`, without randomness."""
 
     def eval_step(state: TrainState, batch: Batch) -> Loss:
-        variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
+        params = learner.evaluation_params(state.params, state.learner)
+        variables = merge_trees(cast_floats(params, compute_dtype), state.module_state)
         loss, _ = functional(model, state=variables, prng_key=None, inputs=(batch,))
         return Loss(*loss)
 
