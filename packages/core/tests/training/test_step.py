@@ -208,16 +208,29 @@ def test_every_micro_batch_draws_other_random_numbers():
 
 
 def test_evaluation_draws_nothing_and_changes_nothing():
-    model, _, state = build(random=True)
+    model, learner, state = build(random=True)
     plain, _, _ = build()
     before = bits(state)
-    random, fixed = (make_eval_step(m)(state, batch()) for m in (model, plain))
+    random, fixed = (make_eval_step(m, learner)(state, batch()) for m in (model, plain))
     assert bits(random) == bits(fixed)
     assert bits(state) == before
 
 
 def test_the_evaluation_loss_is_a_sum_and_its_weight():
-    model, _, state = build()
+    model, learner, state = build()
     data = batch(weights=UNEVEN.astype(np.float32))
-    loss = make_eval_step(model)(state, data)
+    loss = make_eval_step(model, learner)(state, data)
     assert float(loss.weight) == UNEVEN.sum()
+
+
+def test_evaluation_takes_the_parameters_that_the_learner_names():
+    model, learner, state = build()
+
+    class Averaging(type(learner)):
+        def evaluation_params(self, params, opt_state):
+            return jax.tree.map(jnp.zeros_like, params)
+
+    averaging = Averaging(type(learner).default_config(), specs=learner.specs)
+    zeros = dataclasses.replace(state, params=jax.tree.map(jnp.zeros_like, state.params))
+    expected = make_eval_step(model, learner)(zeros, batch())
+    assert bits(make_eval_step(model, averaging)(state, batch())) == bits(expected)

@@ -8,8 +8,16 @@ from axlearn_learners.learner import OptaxLearner
 from axlearn_learners.momentum import SGD, AdEMAMix, Lion
 from axlearn_learners.muon import Muon
 from axlearn_learners.optimizers import AdamW, DecayedOptimizer, Optimizer
+from axlearn_learners.phases import Phase, Phases, Piecewise
 from axlearn_learners.schedule_free import ScheduleFreeAdamW
-from axlearn_learners.schedules import Constant, Schedule, WarmupCosine, WarmupStableDecay
+from axlearn_learners.schedules import (
+    Constant,
+    InverseSquareRoot,
+    Schedule,
+    WarmupCosine,
+    WarmupLinear,
+    WarmupStableDecay,
+)
 from axlearn_learners.skip import SkipSteps
 
 __all__ = [
@@ -21,15 +29,20 @@ __all__ = [
     "DecayedOptimizer",
     "DecoupledAdamW",
     "DecoupledOptimizer",
+    "InverseSquareRoot",
     "Lion",
     "Muon",
     "OptaxLearner",
     "Optimizer",
+    "Phase",
+    "Phases",
+    "Piecewise",
     "SGD",
     "Schedule",
     "ScheduleFreeAdamW",
     "SkipSteps",
     "WarmupCosine",
+    "WarmupLinear",
     "WarmupStableDecay",
     "clip_by_global_norm",
     "global_norm",

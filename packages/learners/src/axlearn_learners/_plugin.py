@@ -88,4 +88,24 @@ def axlearn_schedules() -> list[ScheduleRecord]:
             "axlearn_learners.schedules:WarmupStableDecay",
             "Linear warm-up, a plateau, then linear decay (arXiv:2404.06395).",
         ),
+        ScheduleRecord(
+            "warmup_linear",
+            "axlearn_learners.schedules:WarmupLinear",
+            "Linear warm-up, then linear decay (arXiv:1810.04805).",
+        ),
+        ScheduleRecord(
+            "inverse_square_root",
+            "axlearn_learners.schedules:InverseSquareRoot",
+            "Linear warm-up, then 1 / sqrt(step) (arXiv:1706.03762).",
+        ),
+        ScheduleRecord(
+            "piecewise",
+            "axlearn_learners.phases:Piecewise",
+            "Rates at given steps, joined by lines or jumps.",
+        ),
+        ScheduleRecord(
+            "phases",
+            "axlearn_learners.phases:Phases",
+            "Schedules one after another, by name.",
+        ),
     ]

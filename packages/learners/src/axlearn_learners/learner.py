@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import optax
 
-from axlearn_core.config import ConfigBase, ConfigError, find
+from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
 from axlearn_learners.axes import state_axes
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.optimizers import AdamW, Optimizer
-from axlearn_learners.schedules import Schedule
+from axlearn_learners.schedules import give_length
 
 
 class OptaxLearner(Learner):
@@ -35,10 +35,7 @@ class OptaxLearner(Learner):
             raise ConfigError(
                 f"clip_norm (={cfg.clip_norm}) must be positive; write None for no limit"
             )
-        for _, schedule in find(cfg, Schedule):
-            schedule = cast(Schedule.Config, schedule)
-            if schedule.total_steps is None:
-                schedule.total_steps = cfg.total_steps
+        give_length(cfg, cfg.total_steps)
         self.optimizer: Optimizer = cfg.optimizer.instantiate()
         self._transformation = self.optimizer.transformation(specs)
 
