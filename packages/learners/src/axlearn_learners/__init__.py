@@ -4,6 +4,7 @@ from axlearn_learners.adafactor import Adafactor
 from axlearn_learners.adastar import AdaStar
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.decoupled import DecoupledAdamW, DecoupledOptimizer
+from axlearn_learners.groups import ParameterGroup
 from axlearn_learners.learner import OptaxLearner
 from axlearn_learners.momentum import SGD, AdEMAMix, Lion
 from axlearn_learners.muon import Muon
@@ -34,6 +35,7 @@ __all__ = [
     "Muon",
     "OptaxLearner",
     "Optimizer",
+    "ParameterGroup",
     "Phase",
     "Phases",
     "Piecewise",

@@ -9,7 +9,7 @@ def axlearn_learners() -> list[LearnerRecord]:
         LearnerRecord(
             "optax_learner",
             "axlearn_learners.learner:OptaxLearner",
-            "Clips gradients by global norm and updates all parameters with one optimizer.",
+            "Clips gradients by global norm and updates parameters, by group.",
         ),
         LearnerRecord(
             "skip_steps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
 import optax
 
 from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
@@ -22,6 +23,15 @@ def pick(tree: Mapping[str, Any], paths: Collection[str], prefix: str = "") -> d
         elif below := pick(value, paths, f"{path}/"):
             picked[name] = below
     return picked
+
+
+def map_paths(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """Applies a function to the path and the value of every leaf of a nested dict."""
+
+    def one(path: Any, value: Any) -> Any:
+        return function(jax.tree_util.keystr(path, simple=True, separator="/"), value)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
 
 
 def paths_by_label(
