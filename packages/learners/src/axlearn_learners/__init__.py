@@ -2,6 +2,7 @@
 
 from axlearn_learners.adafactor import Adafactor
 from axlearn_learners.adastar import AdaStar
+from axlearn_learners.averaging import AverageWeights
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.decoupled import DecoupledAdamW, DecoupledOptimizer
 from axlearn_learners.groups import ParameterGroup
@@ -26,6 +27,7 @@ __all__ = [
     "AdaStar",
     "Adafactor",
     "AdamW",
+    "AverageWeights",
     "Constant",
     "DecayedOptimizer",
     "DecoupledAdamW",

@@ -12,6 +12,11 @@ def axlearn_learners() -> list[LearnerRecord]:
             "Clips gradients by global norm and updates parameters, by group.",
         ),
         LearnerRecord(
+            "average_weights",
+            "axlearn_learners.averaging:AverageWeights",
+            "Evaluates with a moving average of the weights (arXiv:1806.05594).",
+        ),
+        LearnerRecord(
             "skip_steps",
             "axlearn_learners.skip:SkipSteps",
             "Skips updates whose gradient is not finite, too large, or a spike.",
