@@ -9,6 +9,7 @@ from axlearn_learners.groups import ParameterGroup
 from axlearn_learners.learner import OptaxLearner
 from axlearn_learners.momentum import SGD, AdEMAMix, Lion
 from axlearn_learners.muon import Muon
+from axlearn_learners.mup import mup_simple
 from axlearn_learners.optimizers import AdamW, DecayedOptimizer, Optimizer
 from axlearn_learners.phases import Phase, Phases, Piecewise
 from axlearn_learners.schedule_free import ScheduleFreeAdamW
@@ -50,4 +51,5 @@ __all__ = [
     "WarmupStableDecay",
     "clip_by_global_norm",
     "global_norm",
+    "mup_simple",
 ]
