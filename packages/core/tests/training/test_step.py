@@ -10,6 +10,7 @@ import pytest
 
 from axlearn_core.module import Normal, ParameterSpec, zeros
 from axlearn_core.testing.tiny import BigramModel, GradientDescent
+from axlearn_core.training.learner import LearnerUpdate
 from axlearn_core.training.model import Loss
 from axlearn_core.training.state import initial_state, split_trainable
 from axlearn_core.training.step import cast_floats, make_eval_step, make_train_step
@@ -208,16 +209,55 @@ def test_every_micro_batch_draws_other_random_numbers():
 
 
 def test_evaluation_draws_nothing_and_changes_nothing():
-    model, _, state = build(random=True)
+    model, learner, state = build(random=True)
     plain, _, _ = build()
     before = bits(state)
-    random, fixed = (make_eval_step(m)(state, batch()) for m in (model, plain))
+    random, fixed = (make_eval_step(m, learner)(state, batch()) for m in (model, plain))
     assert bits(random) == bits(fixed)
     assert bits(state) == before
 
 
 def test_the_evaluation_loss_is_a_sum_and_its_weight():
-    model, _, state = build()
+    model, learner, state = build()
     data = batch(weights=UNEVEN.astype(np.float32))
-    loss = make_eval_step(model)(state, data)
+    loss = make_eval_step(model, learner)(state, data)
     assert float(loss.weight) == UNEVEN.sum()
+
+
+def test_evaluation_takes_the_parameters_that_the_learner_names():
+    model, learner, state = build()
+
+    class Averaging(type(learner)):
+        def evaluation_params(self, params, opt_state):
+            return jax.tree.map(jnp.zeros_like, params)
+
+    averaging = Averaging(type(learner).default_config(), specs=learner.specs)
+    zeros = dataclasses.replace(state, params=jax.tree.map(jnp.zeros_like, state.params))
+    expected = make_eval_step(model, learner)(zeros, batch())
+    assert bits(make_eval_step(model, averaging)(state, batch())) == bits(expected)
+
+
+def skipping(model, learner, state):
+    """A step whose learner says that it skipped it, because of a gradient that is not finite."""
+
+    class Skipping(type(learner)):
+        def update(self, grads, opt_state, params, step):
+            metrics = {"gradient_norm": jnp.float32(jnp.nan), "skipped": jnp.float32(1)}
+            return LearnerUpdate(params, opt_state, metrics)
+
+    skips = Skipping(type(learner).default_config(), specs=learner.specs)
+    return compiled(model, skips)(state, batch())
+
+
+def test_a_step_that_the_learner_skipped_does_not_halt():
+    after, metrics = skipping(*build())
+    assert not after.halted
+    assert metrics["finite"]
+    assert after.step == 1
+
+
+def test_a_step_that_the_learner_skipped_keeps_parameters_and_module_state():
+    model, learner, state = build()
+    after, _ = skipping(model, learner, state)
+    assert bits(after.params) == bits(state.params)
+    assert bits(after.module_state) == bits(state.module_state)

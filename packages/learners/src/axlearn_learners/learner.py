@@ -1,29 +1,34 @@
-"""The learner: clips gradients, asks an optimizer for the update, and reports norms."""
+"""The learner: clips gradients, asks optimizers for the update, and reports norms."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import optax
 
-from axlearn_core.config import ConfigBase, ConfigError, find
-from axlearn_core.module.parameters import ParameterSpecs, map_specs
+from axlearn_core.config import ConfigBase, ConfigError
+from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
+from axlearn_core.training.state import merge_trees
+from axlearn_learners.axes import state_axes
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
-from axlearn_learners.optimizers import AdamW, Optimizer, state_axes
-from axlearn_learners.schedules import Schedule
+from axlearn_learners.groups import GroupedOptimizer, ParameterGroup
+from axlearn_learners.optimizers import AdamW, Optimizer
+from axlearn_learners.schedules import give_length
 
 
 class OptaxLearner(Learner):
-    """Updates all parameters with one optimizer.
+    """Updates all parameters with one optimizer, but for groups that are trained in another way.
 
     Metrics: `gradient_norm` (before clipping), `learning_rate`, and `update_norm`, the distance by
-    which the parameters move, which costs one more pass over them.
+    which the parameters move, which costs one more pass over them. With groups also these of each
+    ("gradient_norm/tables"; what is in none is "rest"). What is frozen counts nowhere.
     """
 
     class Config(Learner.Config):
         optimizer: Optimizer.Config = AdamW.default_config()
+        groups: dict[str, ParameterGroup] = {}  # by name; a parameter is in the first that matches
         clip_norm: float | None = 1.0  # limit of the gradients' global norm, > 0; None: no limit
         report_update_norm: bool = True
 
@@ -34,29 +39,33 @@ class OptaxLearner(Learner):
             raise ConfigError(
                 f"clip_norm (={cfg.clip_norm}) must be positive; write None for no limit"
             )
-        for _, schedule in find(cfg, Schedule):
-            schedule = cast(Schedule.Config, schedule)
-            if schedule.total_steps is None:
-                schedule.total_steps = cfg.total_steps
+        give_length(cfg, cfg.total_steps)
         self.optimizer: Optimizer = cfg.optimizer.instantiate()
-        self._transformation = self.optimizer.transformation(specs)
+        self._grouped = GroupedOptimizer(self.optimizer, cfg.groups, specs)
 
     def init(self, params: Params) -> Any:
-        return self._transformation.init(params)
+        return self._grouped.transformation.init(self._grouped.trained(params))
 
     def update(
         self, grads: Params, opt_state: Any, params: Params, step: jax.Array
     ) -> LearnerUpdate:
-        cfg = self.config
+        cfg, grouped = self.config, self._grouped
+        grads, trained = grouped.trained(grads), grouped.trained(params)
         norm = global_norm(grads)
+        metrics = {"gradient_norm": norm, "learning_rate": self.optimizer.learning_rate(step)}
+        metrics |= grouped.norms("gradient_norm", grads) | grouped.learning_rates(step)
         if cfg.clip_norm is not None:
             grads = clip_by_global_norm(grads, norm, cfg.clip_norm)
-        updates, opt_state = self._transformation.update(grads, opt_state, params, step=step)
-        metrics = {"gradient_norm": norm, "learning_rate": self.optimizer.learning_rate(step)}
+        updates, opt_state = grouped.transformation.update(grads, opt_state, trained, step=step)
+        updates = grouped.scaled(updates)
         if cfg.report_update_norm:
             metrics["update_norm"] = global_norm(updates)
-        return LearnerUpdate(optax.apply_updates(params, updates), opt_state, metrics)
+            metrics |= grouped.norms("update_norm", updates)
+        changed = merge_trees(params, optax.apply_updates(trained, updates))
+        return LearnerUpdate(changed, opt_state, metrics)
+
+    def evaluation_params(self, params: Params, opt_state: Any) -> Params:
+        return self._grouped.evaluation_params(params, opt_state)
 
     def state_axes(self) -> Any:
-        abstract = map_specs(lambda spec: spec.struct(), self.specs)
-        return state_axes(self._transformation, self.specs, abstract)
+        return state_axes(self._grouped.transformation, self._grouped.specs)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
-from axlearn_core.module.parameters import ParameterSpec, ParameterSpecs, flatten_paths
-from axlearn_learners.schedules import Schedule, as_schedule
+from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
+from axlearn_core.training.learner import Params
+from axlearn_learners.schedules import Schedule, Step, as_schedule
 
 
 class Optimizer(Configurable):
@@ -25,14 +27,43 @@ class Optimizer(Configurable):
 
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
-        self.learning_rate = as_schedule(self.config.learning_rate)
+        self.learning_rate: Callable[[Step], jax.Array] = as_schedule(self.config.learning_rate)
 
     def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
         """Returns the transformation for parameters with these declarations."""
         raise NotImplementedError(type(self))
 
+    def evaluation_params(self, params: Params, state: Any) -> Params:
+        """Returns the parameters to evaluate with, which are mostly those that are trained."""
+        return params
 
-class AdamW(Optimizer):
+
+class DecayedOptimizer(Optimizer):
+    """Steps along a direction, with weight decay that the learning rate scales too.
+
+    p = p - learning_rate * (direction + weight_decay * weight_decay_scale * p)
+
+    Subclasses say what the direction is; parameters declare the `weight_decay_scale`.
+    """
+
+    class Config(Optimizer.Config):
+        weight_decay: float = 0.1  # per unit of learning rate, 0: none; torch: 0.01
+        no_decay: str | None = None  # regular expression for whole paths ("decoder/norm/scale")
+
+    def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
+        """Returns the transformation of gradients into what the rate multiplies."""
+        raise NotImplementedError(type(self))
+
+    def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
+        scales = decay_scales(specs, self.config.no_decay)
+        return optax.chain(
+            self.direction(specs),
+            add_decayed_weights(self.config.weight_decay, scales),
+            scale_by_rate(self.learning_rate),
+        )
+
+
+class AdamW(DecayedOptimizer):
     """Adam with decoupled weight decay (arXiv:1711.05101).
 
     m = b1 * m + (1 - b1) * g;   v = b2 * v + (1 - b2) * g^2
@@ -41,30 +72,29 @@ class AdamW(Optimizer):
     As in torch and optax, the rate scales the decay too; in the paper only the schedule does, so
     its decay is this one times the peak rate. In torch one excludes gains and biases from decay by
     parameter groups; here they declare a `weight_decay_scale` of 0, and `no_decay` adds to them.
+
+    State: 2 numbers per parameter.
     """
 
-    class Config(Optimizer.Config):
+    class Config(DecayedOptimizer.Config):
         b1: float = 0.9  # decay of the mean of gradients, 0 to 1 (exclusive)
         b2: float = 0.95  # decay of the mean of squared gradients, 0 to 1 (exclusive); torch: 0.999
         eps: float = 1e-8  # added to the root of the second moment, > 0
-        weight_decay: float = 0.1  # per unit of learning rate, 0: none; torch: 0.01
-        no_decay: str | None = None  # regular expression for whole paths ("decoder/norm/scale")
 
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
-        cfg = self.config
-        for name, value in (("b1", cfg.b1), ("b2", cfg.b2)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
+        check_decay_rates(b1=self.config.b1, b2=self.config.b2)
 
-    def transformation(self, specs: ParameterSpecs) -> optax.GradientTransformationExtraArgs:
+    def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
         cfg = self.config
-        scales = decay_scales(specs, cfg.no_decay)
-        return optax.chain(
-            optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps),
-            add_decayed_weights(cfg.weight_decay, scales),
-            scale_by_rate(self.learning_rate),
-        )
+        return optax.scale_by_adam(cfg.b1, cfg.b2, cfg.eps)
+
+
+def check_decay_rates(**rates: float) -> None:
+    """Raises a ConfigError for a mean that would never forget, or grow."""
+    for name, value in rates.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
 
 
 def decay_scales(specs: ParameterSpecs, no_decay: str | None) -> dict[str, float]:
@@ -98,7 +128,7 @@ def add_decayed_weights(strength: float, scales: dict[str, float]) -> optax.Grad
     return optax.stateless(update)
 
 
-def scale_by_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
+def scale_by_rate(schedule: Callable[[Step], jax.Array]) -> optax.GradientTransformationExtraArgs:
     """Multiplies by `-schedule(step)`, which turns a direction of ascent into a step of descent."""
 
     def update(
@@ -108,23 +138,3 @@ def scale_by_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda u: rate.astype(u.dtype) * u, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def state_axes(
-    transformation: optax.GradientTransformation, specs: ParameterSpecs, abstract_params: Any
-) -> Any:
-    """Returns the logical axes of every leaf of the transformation's state.
-
-    What has a parameter's shape has its axes; anything else is not split.
-    """
-
-    def axes(leaf: jax.ShapeDtypeStruct, spec: ParameterSpec) -> tuple[str | None, ...]:
-        return spec.axes if leaf.shape == spec.shape else (None,) * len(leaf.shape)
-
-    return optax.tree.map_params(
-        transformation,
-        axes,
-        jax.eval_shape(transformation.init, abstract_params),
-        specs,
-        transform_non_params=lambda leaf: (None,) * len(leaf.shape),
-    )

@@ -7,12 +7,12 @@ step 0, the last step `total_steps - 1`. Rates reach 0 one step *before* the fir
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
+from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable, find
 
 Step = int | jax.Array
 
@@ -100,6 +100,35 @@ class WarmupCosine(_WarmUp):
         return self._rate(s, (1 - jnp.cos(jnp.pi * self._ahead(s, self._warmup))) / 2)
 
 
+class WarmupLinear(_WarmUp):
+    """Linear warm-up, then a line down to the final rate (as in BERT, arXiv:1810.04805).
+
+    rate(s) = final + (peak - final) * (T - s) / (T - W)   for W <= s <= T
+    """
+
+    def __call__(self, step: Step) -> jax.Array:
+        s = jnp.asarray(step, jnp.float32)
+        return self._rate(s, self._ahead(s, self._warmup))
+
+
+class InverseSquareRoot(_WarmUp):
+    """Linear warm-up, then one over the square root of the step (arXiv:1706.03762).
+
+    rate(s) = peak * sqrt((W + 1) / (s + 1))   for s >= W
+
+    That of the paper has W - 1 for W, and peak = (width * W)^-0.5. It ends nowhere: the length of
+    the run decides only what a warm-up below 1 means. `final_fraction` is the lowest rate.
+    """
+
+    def __call__(self, step: Step) -> jax.Array:
+        s = jnp.asarray(step, jnp.float32)
+        root = jnp.sqrt((self._warmup + 1) / jnp.maximum(s + 1, self._warmup + 1))
+        fraction = jnp.maximum(root, self.config.final_fraction)
+        return self.config.peak * jnp.where(
+            s < self._warmup, (s + 1) / (self._warmup + 1), fraction
+        )
+
+
 class WarmupStableDecay(_WarmUp):
     """Linear warm-up, then the peak for most of the run, then decay (arXiv:2404.06395).
 
@@ -131,3 +160,18 @@ def as_schedule(rate: float | Schedule.Config) -> Schedule:
     config: Any = rate if isinstance(rate, ConfigBase) else Constant.Config(value=rate)
     schedule: Schedule = config.instantiate()
     return schedule
+
+
+def give_length(cfg: ConfigBase, total_steps: int | None) -> None:
+    """Writes the run's length into schedules of a tree that lack one.
+
+    A schedule within another one is left to that one.
+    """
+    outermost: list[str] = []
+    for path, node in find(cfg, Schedule):
+        if any(path.startswith((f"{outer}.", f"{outer}[")) for outer in outermost):
+            continue
+        outermost.append(path)
+        schedule = cast(Schedule.Config, node)
+        if schedule.total_steps is None:
+            schedule.total_steps = total_steps

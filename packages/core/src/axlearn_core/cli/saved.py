@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -87,7 +88,9 @@ def generate(
 
     # One row cannot be split over devices; and no data is needed but for its tokenizer.
     on_one_device: dict[str, Any] = {"mesh_shape": {"data": 1}, "evaluations": {}, "writers": []}
-    trainer, _, state = load_run(checkpoint, get_registry(), **on_one_device)
+    trainer, program, state = load_run(checkpoint, get_registry(), **on_one_device)
+    params = program.learner.evaluation_params(state.params, state.learner)
+    state = dataclasses.replace(state, params=params)
     tokenizer = trainer.input.tokenizer()
     options["compute_dtype"] = trainer.config.compute_dtype
 

@@ -18,7 +18,8 @@ class LearnerUpdate(NamedTuple):
 
     params: Params  # as they came in, changed
     opt_state: Any  # as it came in, advanced
-    metrics: dict[str, jax.Array]  # [] float32 each, by name; "gradient_norm" must be there
+    metrics: dict[str, jax.Array]  # [] float32 each, by name; "gradient_norm" must be there, and a
+    # "skipped" above 0 says that nothing was changed, so that training goes on even after NaN
 
 
 class Learner(Configurable):
@@ -53,6 +54,10 @@ class Learner(Configurable):
             step: how many updates came before, [] int32; 0 for the first.
         """
         raise NotImplementedError(type(self))
+
+    def evaluation_params(self, params: Params, opt_state: Any) -> Params:
+        """Returns the parameters to evaluate with: those that are trained, or a mean of them."""
+        return params
 
     def state_axes(self) -> Any:
         """Returns the optimizer state's tree with the logical axes of each leaf in its place.

@@ -68,7 +68,7 @@ class Program:
 
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
-        step = make_eval_step(self.model, compute_dtype=self._compute_dtype)
+        step = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
         jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))

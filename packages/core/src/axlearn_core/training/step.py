@@ -26,7 +26,7 @@ def make_train_step(
 
     The loss is the sum over target tokens divided by their total weight, over all micro-batches, so
     `accumulation=N` gives the update of one batch. If the loss or the gradient is not finite, the
-    state stays as it was and is marked as halted.
+    state stays as it was and is marked as halted, unless the learner says that it skipped the step.
     """
 
     def gradients(state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
@@ -74,6 +74,10 @@ def make_train_step(
         update = learner.update(grads, state.learner, state.params, state.step)
         metrics |= update.metrics
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(update.metrics["gradient_norm"])
+        skipped = update.metrics.get("skipped")
+        if skipped is not None:
+            finite |= skipped > 0
+            module_state = _chosen(skipped > 0, state.module_state, module_state)
         goes_on = finite & ~state.halted
         changed = dataclasses.replace(
             state,
@@ -82,22 +86,27 @@ def make_train_step(
             learner=update.opt_state,
             module_state=module_state,
         )
-        kept = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), changed, state)
+        kept = _chosen(goes_on, changed, state)
         metrics |= {"finite": finite, "target_tokens": model.target_weight(batch)}
         return dataclasses.replace(kept, halted=~goes_on), metrics
 
     return train_step
 
 
-def make_eval_step(model: Model, *, compute_dtype: str | None = None) -> EvalStep:
+def make_eval_step(model: Model, learner: Learner, *, compute_dtype: str | None = None) -> EvalStep:
     """Returns `step(state, batch) -> Loss`, without randomness."""
 
     def eval_step(state: TrainState, batch: Batch) -> Loss:
-        variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
+        params = learner.evaluation_params(state.params, state.learner)
+        variables = merge_trees(cast_floats(params, compute_dtype), state.module_state)
         loss, _ = functional(model, state=variables, prng_key=None, inputs=(batch,))
         return Loss(*loss)
 
     return eval_step
+
+
+def _chosen(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _updated(module_state: Tree, updates: Tree) -> Tree:
