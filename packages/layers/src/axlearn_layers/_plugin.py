@@ -24,6 +24,13 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
         _layer("remat", "stack:Remat", "Which activations to keep, by name."),
         _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),
+        _layer("mixture_of_experts", "mixture:MixtureOfExperts", "Sparse feed-forward layer."),
+        _layer("gated_experts", "mixture:GatedExperts", "SwiGLU experts side by side."),
+        _layer("softmax_router", "router:SoftmaxRouter", "Top-k of a softmax (arXiv:2006.16668)."),
+        _layer("sigmoid_router", "router:SigmoidRouter", "DeepSeek-V3's (arXiv:2412.19437)."),
+        _layer("expert_choice_router", "router:ExpertChoiceRouter", "arXiv:2202.09368."),
+        _layer("dropless", "dispatch:Dropless", "Sorted tokens, ragged matrix products."),
+        _layer("capacity_dispatch", "dispatch:CapacityDispatch", "GShard (arXiv:2006.16668)."),
     ]
 
 
