@@ -25,7 +25,7 @@ from axlearn_layers.router import (
     TopKRouter,
 )
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Remat, Repeat, Stack
+from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
 
 __all__ = [
     "Linear",
@@ -74,4 +74,6 @@ __all__ = [
     "Dispatched",
     "Dropless",
     "CapacityDispatch",
+    "LayerList",
+    "scanned_pattern",
 ]

@@ -31,6 +31,7 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("expert_choice_router", "router:ExpertChoiceRouter", "arXiv:2202.09368."),
         _layer("dropless", "dispatch:Dropless", "Sorted tokens, ragged matrix products."),
         _layer("capacity_dispatch", "dispatch:CapacityDispatch", "GShard (arXiv:2006.16668)."),
+        _layer("layer_list", "stack:LayerList", "Layers of any kinds, one after the other."),
     ]
 
 
