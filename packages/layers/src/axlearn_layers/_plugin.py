@@ -32,6 +32,9 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("dropless", "dispatch:Dropless", "Sorted tokens, ragged matrix products."),
         _layer("capacity_dispatch", "dispatch:CapacityDispatch", "GShard (arXiv:2006.16668)."),
         _layer("layer_list", "stack:LayerList", "Layers of any kinds, one after the other."),
+        _layer("residual", "residual:Residual", "One pre-norm branch, such as Mamba's block."),
+        _layer("mamba2", "mamba:Mamba2", "State-space duality (arXiv:2405.21060)."),
+        _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
     ]
 
 

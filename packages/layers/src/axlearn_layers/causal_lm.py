@@ -93,7 +93,9 @@ class CausalLM(Model):
         start: jax.Array = cache["length"]
         positions = start[:, None] + jnp.arange(seq)
         x = self._embed(input_ids, positions)
-        x, stack = self.stack.extend(x, cache["stack"], SequenceInfo(positions))
+        real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
+        info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
+        x, stack = self.stack.extend(x, cache["stack"], info)
         logits = self.head.attend(self.norm.forward(x))
         return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
 
