@@ -11,6 +11,7 @@ from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
+from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
 from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
 from axlearn_layers.mamba import Mamba2
 from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
@@ -85,4 +86,7 @@ __all__ = [
     "CausalConv",
     "SSDInputs",
     "ssd",
+    "LoRA",
+    "merge_adapters",
+    "unmerge_adapters",
 ]

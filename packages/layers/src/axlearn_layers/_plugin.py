@@ -35,6 +35,7 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("residual", "residual:Residual", "One pre-norm branch, such as Mamba's block."),
         _layer("mamba2", "mamba:Mamba2", "State-space duality (arXiv:2405.21060)."),
         _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
+        _layer("lora", "lora:LoRA", "Low-rank adapter of a projection (arXiv:2106.09685)."),
     ]
 
 
