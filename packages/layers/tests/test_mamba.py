@@ -69,8 +69,10 @@ def test_strong_decay_overflows_nowhere(rng):
     draw = lambda *shape: jnp.asarray(rng.normal(size=(1, 12, *shape)), jnp.float32)  # noqa: E731
 
     def total(step):
-        inputs = SSDInputs(draw(2, 3), step, draw(1, 5), draw(1, 5), jnp.zeros((1, 12), int))
-        return ssd(inputs, jnp.full(2, -16.0), jnp.zeros((1, 2, 3, 5)), 6)[0].sum()
+        inputs = SSDInputs(draw(2, 3), step, draw(1, 5), draw(1, 5))
+        return ssd(inputs, jnp.full(2, -16.0), jnp.zeros((1, 2, 3, 5)), jnp.zeros((1, 12), int), 6)[
+            0
+        ].sum()
 
     value, gradient = jax.jit(jax.value_and_grad(total))(jnp.full((1, 12, 2), 50.0))
     assert np.isfinite(value)

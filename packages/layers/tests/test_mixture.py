@@ -6,6 +6,13 @@ import pytest
 
 from axlearn_core.config import BuildError, replace
 from axlearn_core.module import functional
+from axlearn_core.parallel import (
+    DEFAULT_RULES,
+    Placement,
+    make_mesh,
+    parameter_shardings,
+    placing,
+)
 from axlearn_layers import (
     CapacityDispatch,
     Dropless,
@@ -315,3 +322,22 @@ def test_decoding_equals_the_whole_sequence(make):
     )
     last, _ = make.call(lm, state, batch["input_ids"][:, 4:], cache, method="extend")
     np.testing.assert_allclose(np.concatenate([prefix, last], 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dispatch", DISPATCHES, ids=["dropless", "capacity"])
+def test_experts_on_several_devices_have_the_loss_of_one(make, dispatch):
+    if jax.device_count() < 8:
+        pytest.skip("needs 8 virtual devices")
+    cfg = make.llama(vocab_size=40)
+    sparse = MixtureOfExperts.default_config().set(num_experts=4, top_k=2, dispatch=dispatch)
+    replace(cfg, FeedForward, sparse)
+    lm, state = make.build(cfg)
+    batch = make.batch(batch=4)
+    expected = model_loss(lm, state, batch, False)[0].total
+    mesh = make_mesh({"expert": 2, "fsdp": 2}, jax.devices()[:4])
+    placement = Placement(mesh, DEFAULT_RULES)
+    placed = jax.device_put(state, parameter_shardings(lm.parameter_specs(), mesh, DEFAULT_RULES))
+    rows = jax.device_put(batch, placement.sharding("batch", "seq"))
+    with placing(placement):
+        result = model_loss(lm, placed, rows, False)[0].total
+    np.testing.assert_allclose(result, expected, rtol=1e-5)

@@ -6,6 +6,7 @@ from axlearn_layers.block import TransformerBlock
 from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
 from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
+from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
@@ -86,6 +87,9 @@ __all__ = [
     "CausalConv",
     "SSDInputs",
     "ssd",
+    "GatedDeltaNet",
+    "DeltaInputs",
+    "gated_delta_rule",
     "LoRA",
     "merge_adapters",
     "unmerge_adapters",

@@ -34,6 +34,7 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("layer_list", "stack:LayerList", "Layers of any kinds, one after the other."),
         _layer("residual", "residual:Residual", "One pre-norm branch, such as Mamba's block."),
         _layer("mamba2", "mamba:Mamba2", "State-space duality (arXiv:2405.21060)."),
+        _layer("gated_delta_net", "delta_net:GatedDeltaNet", "arXiv:2412.06464."),
         _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
         _layer("lora", "lora:LoRA", "Low-rank adapter of a projection (arXiv:2106.09685)."),
     ]

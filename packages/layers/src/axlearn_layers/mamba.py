@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, no_context, ones
 from axlearn_core.module.context import Tree
+from axlearn_layers.chunks import number_documents
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
@@ -99,15 +100,14 @@ class Mamba2(SequenceLayer):
                 weight_decay_scale=0.0,
             )
 
-        return {"a_log": of_heads(_decay), "dt_bias": of_heads(_step_bias), "d": of_heads(ones)}
+        return {
+            "a_log": of_heads(decay_initializer),
+            "dt_bias": of_heads(step_bias_initializer),
+            "d": of_heads(ones),
+        }
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
-        segments = info.segment_ids
-        if segments is None:
-            document = jnp.zeros(x.shape[:2], jnp.int32)
-        else:
-            starts = segments[:, 1:] != segments[:, :-1]
-            document = jnp.pad(jnp.cumsum(starts, axis=1), [(0, 0), (1, 0)])
+        document = number_documents(info.segment_ids, *x.shape[:2])
         empty = self.init_cache(x.shape[0], 0, x.dtype.name)
         return self._mix(x, empty, document, jnp.ones(x.shape[:2], bool))[0]
 
@@ -154,10 +154,9 @@ class Mamba2(SequenceLayer):
             step=jax.nn.softplus(step) * counts[..., None],
             key=key_query[:, :, 0],
             query=key_query[:, :, 1],
-            document=document,
         )
         rate = -jnp.exp(self.param("a_log").astype(jnp.float32))
-        y, state = ssd(inputs, rate, cache["state"], cfg.chunk_size)
+        y, state = ssd(inputs, rate, cache["state"], document, cfg.chunk_size)
         y = y + self.param("d").astype(jnp.float32)[:, None] * value
         y = (y * jax.nn.silu(gate.astype(jnp.float32))).astype(x.dtype)
         normed = self.norm.forward(y.reshape(*x.shape[:2], -1)).reshape(y.shape)
@@ -165,12 +164,12 @@ class Mamba2(SequenceLayer):
         return self.output.forward(normed), cache
 
 
-def _decay(key: jax.Array, spec: ParameterSpec) -> jax.Array:
+def decay_initializer(key: jax.Array, spec: ParameterSpec) -> jax.Array:
     """log of uniform numbers from 1 to 16."""
     return jnp.log(jax.random.uniform(key, spec.shape, minval=1, maxval=16)).astype(spec.dtype)
 
 
-def _step_bias(key: jax.Array, spec: ParameterSpec) -> jax.Array:
+def step_bias_initializer(key: jax.Array, spec: ParameterSpec) -> jax.Array:
     """The inverse softplus of steps from 0.001 to 0.1, uniform in their logarithm."""
     low, high = math.log(1e-3), math.log(1e-1)
     step = jnp.exp(jax.random.uniform(key, spec.shape, minval=low, maxval=high))
