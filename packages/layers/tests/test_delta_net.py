@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import BuildError
+from axlearn_core.module import functional
 from axlearn_layers import GatedDeltaNet, SequenceInfo, flops_per_token
 
 
@@ -71,15 +72,18 @@ def test_prefill_with_padding_and_decode_equal_the_whole_sequence(make, x):
     layer, state = make.build(config())
     expected = make.call(layer, state, x, SequenceInfo())
     counts = (np.arange(6) < np.array([[4], [6]])).astype(np.int32)
+
+    @jax.jit
+    def extend(state, *inputs):
+        return functional(layer, state=state, prng_key=None, inputs=inputs, method="extend")[0]
+
     cache = layer.init_cache(2, 10, "float32")
-    y, cache = make.call(
-        layer, state, x[:, :6], cache, SequenceInfo(segment_ids=counts), method="extend"
-    )
+    y, cache = extend(state, x[:, :6], cache, SequenceInfo(segment_ids=counts))
     np.testing.assert_allclose(y[0, :4], expected[0, :4], atol=5e-5)
     np.testing.assert_allclose(y[1], expected[1, :6], atol=5e-5)
     for index in range(2):
         token = np.stack([x[0, 4 + index], x[1, 6 + index]])[:, None]
-        y, cache = make.call(layer, state, token, cache, SequenceInfo(), method="extend")
+        y, cache = extend(state, token, cache, SequenceInfo())
         both = np.stack([expected[0, 4 + index], expected[1, 6 + index]])
         np.testing.assert_allclose(y[:, 0], both, atol=5e-5)
 

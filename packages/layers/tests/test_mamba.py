@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import BuildError
+from axlearn_core.module import functional
 from axlearn_layers import (
     LayerList,
     Mamba2,
@@ -107,13 +108,18 @@ def test_prefill_and_decode_equal_the_whole_sequence_in_a_stack_with_attention(m
     # The first prompt has 5 tokens and one of padding, the second 6.
     lengths = np.int32([5, 6])
     prompt = np.where(np.arange(6) < lengths[:, None], ids[:, :6], 0)
-    logits, cache = make.call(lm, state, prompt, lm.init_cache(2, 8), lengths, method="extend")
+
+    @jax.jit
+    def extend(state, *inputs):
+        return functional(lm, state=state, prng_key=None, inputs=inputs, method="extend")[0]
+
+    logits, cache = extend(state, prompt, lm.init_cache(2, 8), lengths)
     np.testing.assert_allclose(logits[0, :5], expected[0, :5], atol=1e-4)
     np.testing.assert_allclose(logits[1, :6], expected[1, :6], atol=1e-4)
     following = np.stack([ids[0, 5:7], ids[1, 6:8]])
     for index in range(2):
         token = following[:, index : index + 1]
-        logits, cache = make.call(lm, state, token, cache, method="extend")
+        logits, cache = extend(state, token, cache)
         np.testing.assert_allclose(logits[0, 0], expected[0, 5 + index], atol=1e-4)
         np.testing.assert_allclose(logits[1, 0], expected[1, 6 + index], atol=1e-4)
 
