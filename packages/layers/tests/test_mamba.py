@@ -48,9 +48,9 @@ def recurrence(state, x):
         memory *= np.exp(-step[t] * np.exp(p["a_log"]))[:, None, None]
         memory += np.einsum("h,hp,hn->hpn", step[t], value[t], key[t])
         y = np.einsum("hpn,hn->hp", memory, query[t]) + p["d"][:, None] * value[t]
-        y = (y * silu(gate[t])).reshape(-1)
-        y = y / np.sqrt((y**2).mean() + 1e-5) * p["norm"]["scale"]
-        outputs.append(np.tensordot(y.reshape(4, 4), p["output"]["weight"], 2))
+        y = (y * silu(gate[t])).reshape(2, 8)
+        y = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
+        outputs.append(np.tensordot(y.reshape(4, 4) * p["scale"], p["output"]["weight"], 2))
     return np.stack(outputs)
 
 

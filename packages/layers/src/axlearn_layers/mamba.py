@@ -15,7 +15,6 @@ from axlearn_layers.chunks import number_documents
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.ssd import SSDInputs, ssd
 
@@ -25,7 +24,8 @@ class Mamba2(SequenceLayer):
 
     z, x, B, C, dt = projections of the input; x, B, C = silu(conv(x, B, C))
     dt = softplus(dt + dt_bias); S_t = exp(-dt_t exp(a_log)) S_{t-1} + dt_t x_t B_t^T
-    y_t = S_t C_t + d x_t, of each head; output = norm(y * silu(z)) W_o
+    y_t = S_t C_t + d x_t, of each head
+    output = norm(y * silu(z)) W_o, with an RMS norm of each group's heads
 
     The state is [heads, head_dim, state_dim], however long the sequence. Each document starts with
     a state of 0. The one projection of the paper's code is three here, so that heads may be split
@@ -40,7 +40,7 @@ class Mamba2(SequenceLayer):
         chunk_size: int = 128
         projection: Projection.Config = Linear.default_config()  # of all three
         conv: CausalConv.Config = CausalConv.default_config()  # of x, and of B and C
-        norm: Norm.Config = RMSNorm.default_config().set(eps=1e-5)
+        eps: float = 1e-5  # of the norm
         output: Projection.Config = Linear.default_config()
 
     def __init__(self, config: Config, **place: Any):
@@ -78,7 +78,6 @@ class Mamba2(SequenceLayer):
         self.key_query_conv: CausalConv = self.add_child(
             "key_query_conv", cfg.conv.clone(dims=keys, axes=(None, None, None))
         )
-        self.norm: Norm = self.add_child("norm", cfg.norm.set(input_dim=inner))
         self.output: Projection = self.add_child(
             "output",
             cfg.output.set(
@@ -100,10 +99,18 @@ class Mamba2(SequenceLayer):
                 weight_decay_scale=0.0,
             )
 
+        scale = ParameterSpec(
+            (self.num_heads, self.config.head_dim),
+            ("heads", "head_dim"),
+            ones,
+            self.config.dtype,
+            weight_decay_scale=0.0,
+        )
         return {
             "a_log": of_heads(decay_initializer),
             "dt_bias": of_heads(step_bias_initializer),
             "d": of_heads(ones),
+            "scale": scale,
         }
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
@@ -158,10 +165,16 @@ class Mamba2(SequenceLayer):
         rate = -jnp.exp(self.param("a_log").astype(jnp.float32))
         y, state = ssd(inputs, rate, cache["state"], document, cfg.chunk_size)
         y = y + self.param("d").astype(jnp.float32)[:, None] * value
-        y = (y * jax.nn.silu(gate.astype(jnp.float32))).astype(x.dtype)
-        normed = self.norm.forward(y.reshape(*x.shape[:2], -1)).reshape(y.shape)
+        normed = self._norm(y * jax.nn.silu(gate.astype(jnp.float32))).astype(x.dtype)
         cache = {"state": state, "value": value_cache, "key_query": key_query_cache}
         return self.output.forward(normed), cache
+
+    def _norm(self, y: jax.Array) -> jax.Array:
+        """[batch, seq, heads, head_dim] -> the same shape, each group by itself."""
+        grouped = y.reshape(*y.shape[:2], self.config.num_groups, -1)
+        mean_square = jnp.mean(grouped * grouped, axis=-1, keepdims=True)
+        normed = grouped * jax.lax.rsqrt(mean_square + self.config.eps)
+        return normed.reshape(y.shape) * self.param("scale")
 
 
 def decay_initializer(key: jax.Array, spec: ParameterSpec) -> jax.Array:
