@@ -36,6 +36,11 @@ class RMSNorm(Norm):
         scale: float = 1.0
 
 
+class Wrapped(Norm):
+    class Config(Norm.Config):
+        inner: Norm.Config = REQUIRED
+
+
 class Block(Configurable):
     class Config(Configurable.Config):
         width: int = REQUIRED
@@ -215,6 +220,31 @@ def test_a_node_inside_a_swapped_node_is_not_swapped_again():
     cfg = Stack.default_config()
     new = WideBlock.default_config()
     assert [swap.path for swap in replace(cfg, Block, new)] == ["block", "many.0", "many.1"]
+
+
+def test_replace_by_a_function_wraps_what_is_there():
+    cfg = Stack.default_config()
+    cfg.block.norm.dim = 8
+    report = replace(cfg, LayerNorm, lambda old: Wrapped.Config(inner=old))
+    assert [swap.path for swap in report] == EVERY_LAYER_NORM
+    assert not any(swap.dropped for swap in report)
+    assert isinstance(cfg.block.norm, Wrapped.Config)
+    assert (cfg.block.norm.inner.dim, cfg.block.norm.inner.eps) == (8, 1e-3)
+    assert cfg.block.norm.dim is REQUIRED  # nothing is carried over
+
+
+def test_what_a_function_made_is_copied_into_each_place():
+    cfg, made = Stack.default_config(), RMSNorm.default_config()
+    replace(cfg, LayerNorm, lambda old: made)
+    made.scale = 2.0
+    assert cfg.many[0].norm.scale == 1.0
+
+
+def test_a_function_that_makes_no_config_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"made None of LayerNorm.Config; it must return a config"
+    ):
+        replace(Stack.default_config(), LayerNorm, lambda old: None)
 
 
 def test_replace_that_matches_nothing_is_an_error_that_lists_what_is_there():

@@ -309,7 +309,7 @@ def test_each_kind_of_side_output_comes_out_in_its_field():
     assert outputs.module_outputs == {"c": 3}
 
 
-@pytest.mark.parametrize("kind", ["summary", "state_update", "module_output"])
+@pytest.mark.parametrize("kind", ["summary", "state_update", "module_output", "loss"])
 def test_a_name_can_be_added_once_per_call(kind):
     def forward(self):
         getattr(self, f"add_{kind}")("a", 1)
@@ -332,6 +332,21 @@ def test_a_summary_cannot_take_a_childs_name():
 
     with pytest.raises(ValueError, match="'scale' is already in the summaries of root"):
         call(module_of({"scale": Scale}, forward), X)
+
+
+def test_a_parent_sees_the_losses_of_its_children():
+    class Penalty(Layer):
+        def forward(self, x):
+            self.add_loss("square", x**2)
+
+    def forward(self, x):
+        self.a.forward(x)
+        self.b.forward(2 * x)
+        return sum(self.auxiliary_losses())
+
+    y, outputs = call(module_of({"a": Penalty, "b": Penalty}, forward), X)
+    np.testing.assert_array_equal(y, 5 * X**2)
+    np.testing.assert_array_equal(outputs.losses["b"]["square"], 4 * X**2)
 
 
 def test_side_outputs_of_one_call_are_not_in_the_next():

@@ -46,6 +46,7 @@ class Block(Layer):
         self.add_summary("mean", y.mean())
         self.add_state_update("seen", y.sum())
         self.add_module_output("y", y)
+        self.add_loss("square", y**2)
         return y
 
     def draw(self):

@@ -5,17 +5,33 @@ from axlearn_layers.attention import Attention
 from axlearn_layers.block import TransformerBlock
 from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
 from axlearn_layers.causal_lm import CausalLM
+from axlearn_layers.conv import CausalConv
+from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
+from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
+from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
 from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
+from axlearn_layers.mamba import Mamba2
+from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
 from axlearn_layers.norms import LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection
+from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
+from axlearn_layers.router import (
+    ExpertChoiceRouter,
+    Router,
+    Routing,
+    SigmoidRouter,
+    SoftmaxRouter,
+    TopKRouter,
+)
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Remat, Repeat, Stack
+from axlearn_layers.ssd import SSDInputs, ssd
+from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
 
 __all__ = [
     "Linear",
@@ -51,4 +67,30 @@ __all__ = [
     "linear_cross_entropy",
     "CausalLM",
     "flops_per_token",
+    "MixtureOfExperts",
+    "Experts",
+    "GatedExperts",
+    "Router",
+    "Routing",
+    "TopKRouter",
+    "SoftmaxRouter",
+    "SigmoidRouter",
+    "ExpertChoiceRouter",
+    "Dispatch",
+    "Dispatched",
+    "Dropless",
+    "CapacityDispatch",
+    "LayerList",
+    "scanned_pattern",
+    "Residual",
+    "Mamba2",
+    "CausalConv",
+    "SSDInputs",
+    "ssd",
+    "GatedDeltaNet",
+    "DeltaInputs",
+    "gated_delta_rule",
+    "LoRA",
+    "merge_adapters",
+    "unmerge_adapters",
 ]

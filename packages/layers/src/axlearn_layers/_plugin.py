@@ -24,6 +24,19 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
         _layer("remat", "stack:Remat", "Which activations to keep, by name."),
         _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),
+        _layer("mixture_of_experts", "mixture:MixtureOfExperts", "Sparse feed-forward layer."),
+        _layer("gated_experts", "mixture:GatedExperts", "SwiGLU experts side by side."),
+        _layer("softmax_router", "router:SoftmaxRouter", "Top-k of a softmax (arXiv:2006.16668)."),
+        _layer("sigmoid_router", "router:SigmoidRouter", "DeepSeek-V3's (arXiv:2412.19437)."),
+        _layer("expert_choice_router", "router:ExpertChoiceRouter", "arXiv:2202.09368."),
+        _layer("dropless", "dispatch:Dropless", "Sorted tokens, ragged matrix products."),
+        _layer("capacity_dispatch", "dispatch:CapacityDispatch", "GShard (arXiv:2006.16668)."),
+        _layer("layer_list", "stack:LayerList", "Layers of any kinds, one after the other."),
+        _layer("residual", "residual:Residual", "One pre-norm branch, such as Mamba's block."),
+        _layer("mamba2", "mamba:Mamba2", "State-space duality (arXiv:2405.21060)."),
+        _layer("gated_delta_net", "delta_net:GatedDeltaNet", "arXiv:2412.06464."),
+        _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
+        _layer("lora", "lora:LoRA", "Low-rank adapter of a projection (arXiv:2106.09685)."),
     ]
 
 

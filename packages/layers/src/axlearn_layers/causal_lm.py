@@ -61,7 +61,7 @@ class CausalLM(Model):
         hidden = self._hidden(batch)
         weights = batch["target_weights"]
         total = self.loss.forward(hidden, self.head.table(), batch["target_ids"], weights)
-        return Loss(total, weights.sum())
+        return Loss(self._with_auxiliary(total, weights), weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, seq, vocab_size] float32 scores of each next token."""
@@ -91,7 +91,9 @@ class CausalLM(Model):
         start: jax.Array = cache["length"]
         positions = start[:, None] + jnp.arange(seq)
         x = self._embed(input_ids, positions)
-        x, stack = self.stack.extend(x, cache["stack"], SequenceInfo(positions))
+        real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
+        info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
+        x, stack = self.stack.extend(x, cache["stack"], info)
         logits = self.head.attend(self.norm.forward(x))
         return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
 
@@ -106,6 +108,15 @@ class CausalLM(Model):
         info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
         x = self._embed(batch["input_ids"], info.positions)
         return self.norm.forward(self.stack.forward(x, info))
+
+    def _with_auxiliary(self, total: jax.Array, weights: jax.Array) -> jax.Array:
+        """Adds what layers ask of their tokens besides, in training."""
+        losses = self.auxiliary_losses()
+        if not losses or not self.is_training:
+            return total
+        auxiliary = jnp.stack([jnp.sum(weights * loss) for loss in losses]).sum()
+        self.add_summary("auxiliary_loss", auxiliary / jnp.maximum(weights.sum(), 1))
+        return total + auxiliary
 
     def _embed(self, input_ids: jax.Array, positions: jax.Array | None) -> jax.Array:
         x = self.embedding.forward(input_ids)

@@ -45,7 +45,8 @@ class SequenceLayer(Layer):
         Args:
             x: [batch, seq, input_dim], one or more tokens per sequence.
             cache: As `init_cache` or the previous call returned it.
-            info: With positions, which say where in its sequence each token stands.
+            info: With positions, which say where in its sequence each token stands. Segment ids
+                are 1, or 0 for padding at the end of a prompt; None is no padding.
 
         Returns:
             What `forward` over the whole sequence would give for these tokens, and the new cache.

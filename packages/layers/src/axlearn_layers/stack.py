@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -76,7 +76,7 @@ class Repeat(Stack):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return self._layer_forward()(x, info), None
+            return _forward(self.layer, self.config.remat)(x, info), None
 
         x, _ = scan_layers(self.layer, body, x, count=self.config.num_layers)
         return x
@@ -94,8 +94,75 @@ class Repeat(Stack):
 
         return scan_layers(self.layer, body, x, cache, count=self.config.num_layers)
 
-    def _layer_forward(self) -> Callable[[jax.Array, SequenceInfo], jax.Array]:
-        policy = self.config.remat
-        if policy is None:
-            return self.layer.forward
-        return remat(self.layer.forward, save=policy.save, offload=policy.offload)
+
+class LayerList(Stack):
+    """Layers of any kinds, one after the other: `layer0`, `layer1`, ...
+
+    Each is compiled by itself. So deep models repeat: `Repeat` of a list is a scanned pattern, a
+    list of `Repeat`s changes its kind on the way, and both nest; see `scanned_pattern`.
+    """
+
+    class Config(Stack.Config):
+        layers: list[SequenceLayer.Config] = REQUIRED
+        remat: Remat.Config | None = None  # of each layer, as in `Repeat`
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        cfg = self.config
+        if not cfg.layers:
+            raise ConfigError("layers (=[]) must hold at least one layer")
+        self.layers: list[SequenceLayer] = [
+            self.add_child(f"layer{index}", layer.set(input_dim=cfg.input_dim))
+            for index, layer in enumerate(cfg.layers)
+        ]
+
+    def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
+        for layer in self.layers:
+            x = _forward(layer, self.config.remat)(x, info)
+        return x
+
+    @no_context
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
+        return {
+            layer.name: layer.init_cache(batch_size, max_length, dtype) for layer in self.layers
+        }
+
+    def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
+        extended: Tree = {}
+        for layer in self.layers:
+            x, extended[layer.name] = layer.extend(x, cache[layer.name], info)
+        return x, extended
+
+
+def scanned_pattern(
+    pattern: Sequence[SequenceLayer.Config],
+    num_layers: int,
+    *,
+    remat: Remat.Config | None = None,
+) -> Stack.Config:
+    """Returns the stack of `num_layers` layers that follow a pattern over and over.
+
+    `scanned_pattern([local] * 5 + [global_], 26)` scans over 4 times 6 layers; 2 more local ones
+    come after them.
+    """
+    if not pattern or num_layers < len(pattern):
+        raise ConfigError(
+            f"num_layers (={num_layers}) must be at least the length of the pattern "
+            f"(={len(pattern)}), which must not be empty"
+        )
+    period = LayerList.default_config().set(layers=list(pattern), remat=remat)
+    count, rest = divmod(num_layers, len(pattern))
+    repeated = Repeat.default_config().set(layer=period, num_layers=count)
+    if not rest:
+        return repeated
+    return LayerList.default_config().set(
+        layers=[repeated, period.clone(layers=list(pattern[:rest]))]
+    )
+
+
+def _forward(
+    layer: SequenceLayer, policy: Remat.Config | None
+) -> Callable[[jax.Array, SequenceInfo], jax.Array]:
+    if policy is None:
+        return layer.forward
+    return remat(layer.forward, save=policy.save, offload=policy.offload)

@@ -44,14 +44,22 @@ def missing(cfg: ConfigBase) -> list[str]:
     return [dotted(keys) for keys, value in walk(cfg) if value is REQUIRED]
 
 
-def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
+def replace(
+    cfg: ConfigBase, kind: Kind, new: ConfigBase | Callable[[Any], ConfigBase]
+) -> list[Replacement]:
     """Swaps every node below `cfg` that builds a `kind` for a copy of `new`, in place.
 
     Fields that both declare are carried over from the old node, what `new` sets explicitly wins,
     and what the new node does not declare (or cannot take) is reported as dropped.
 
+    A function instead makes each new node from a copy of the old one, and nothing is carried over.
+    So wrappers are put around what is there::
+
+        replace(cfg, Projection, lambda old: LoRA.default_config().set(inner=old))
+
     Raises:
-        ConfigError: if nothing matches, or if the root itself does (assign that one directly).
+        ConfigError: if nothing matches, or if the root itself does (assign that one directly), or
+            if the function returns no config.
     """
     if _is_kind(cfg, kind):
         raise ConfigError(
@@ -61,7 +69,9 @@ def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
     label_paths(cfg)
     report: list[Replacement] = []
     for keys, old in list(_outermost(cfg, kind)):
-        swapped, dropped = merged(old, new)
+        swapped, dropped = (
+            merged(old, new) if isinstance(new, ConfigBase) else (_made(new, old), ())
+        )
         assign(cfg, keys, swapped)
         report.append(Replacement(dotted(keys), dropped))
     if not report:
@@ -70,6 +80,15 @@ def replace(cfg: ConfigBase, kind: Kind, new: ConfigBase) -> list[Replacement]:
             f"found no {_name(kind)} to replace. The tree holds: {', '.join(present)}."
         )
     return report
+
+
+def _made(function: Callable[[Any], ConfigBase], old: ConfigBase) -> ConfigBase:
+    made = function(old.clone())
+    if not isinstance(made, ConfigBase):
+        raise ConfigError(
+            f"replace: the function made {made!r} of {describe(type(old))}; it must return a config"
+        )
+    return made.clone()  # the function may keep what it made
 
 
 def merged(old: ConfigBase, new: C) -> tuple[C, tuple[str, ...]]:

@@ -32,11 +32,13 @@ class OutputCollection:
         summaries: scalars or arrays for the metrics writers.
         state_updates: new values of non-trainable parameters.
         module_outputs: anything that a caller asked to look at.
+        losses: [..., batch, seq], an auxiliary loss of each token; the model weights and adds them.
     """
 
     summaries: Tree = dataclasses.field(default_factory=dict)
     state_updates: Tree = dataclasses.field(default_factory=dict)
     module_outputs: Tree = dataclasses.field(default_factory=dict)
+    losses: Tree = dataclasses.field(default_factory=dict)
 
     def merge(self, other: OutputCollection, path: str, under: str | None = None) -> None:
         """Adds what `other` holds, below the child name `under` if one is given.

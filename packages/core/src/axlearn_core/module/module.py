@@ -103,6 +103,19 @@ class Module(Configurable):
         """Hands a value to whoever called `functional`."""
         self._add("module_outputs", name, value)
 
+    def add_loss(self, name: str, value: jax.Array) -> None:
+        """Adds an auxiliary loss, [batch, seq]: what each token's own loss grows by.
+
+        The model multiplies it by the target weights, like any loss, so N micro-batches equal one
+        batch. Below a scan it comes out with leading axes, one entry per layer.
+        """
+        self._add("losses", name, value)
+
+    def auxiliary_losses(self) -> list[jax.Array]:
+        """Returns what the children called so far have added, each [..., batch, seq]."""
+        losses: list[jax.Array] = jax.tree.leaves(self._context().outputs.losses)
+        return losses
+
     def _add(self, kind: str, name: str, value: Any) -> None:
         added = OutputCollection(**{kind: {name: value}})
         self._context().outputs.merge(added, self.path)

@@ -1,0 +1,151 @@
+"""How tokens come to their experts and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from axlearn_core.config import REQUIRED
+from axlearn_core.module import Module
+from axlearn_core.parallel import constrain
+from axlearn_layers.router import Routing
+
+Multiply = Callable[[jax.Array, jax.Array], jax.Array]
+"""Multiplies rows [..., in] by the weights [num_experts, in, out] of their experts."""
+
+
+class Dispatched(NamedTuple):
+    """Tokens grouped by expert."""
+
+    rows: jax.Array  # [..., dim], in the dispatch's own order
+    multiply: Multiply
+    combine: Callable[[jax.Array], jax.Array]  # rows of outputs -> [batch, seq, dim], weighted sums
+
+
+class Dispatch(Module):
+    """Groups tokens by expert."""
+
+    class Config(Module.Config):
+        # Set by the mixture.
+        num_experts: int = REQUIRED
+        top_k: int = REQUIRED
+
+    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
+        """Groups x, [batch, seq, dim]."""
+        raise NotImplementedError(type(self))
+
+
+class Dropless(Dispatch):
+    """Sorts all choices by expert and multiplies ragged groups (MegaBlocks, arXiv:2211.15841).
+
+    No token is dropped and none is padded, however unequal the experts' loads. The groups are
+    `jax.lax.ragged_dot`, which a CPU computes for every expert, masked.
+    """
+
+    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
+        choices = routing.experts.shape[-1]
+        experts = routing.experts.reshape(-1)
+        order = jnp.argsort(experts, stable=True)
+        back = jnp.argsort(order)
+        sizes = jnp.bincount(experts, length=self.config.num_experts)
+
+        def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
+            return jax.lax.ragged_dot(rows, weights, sizes)
+
+        def combine(rows: jax.Array) -> jax.Array:
+            outputs = _unsort(rows, order, back).reshape(*x.shape[:2], choices, -1)
+            return jnp.einsum("bskd,bsk->bsd", outputs, routing.weights.astype(rows.dtype))
+
+        rows = _sort(x.reshape(-1, x.shape[-1]), order, back, choices)
+        return Dispatched(rows, multiply, combine)
+
+
+class CapacityDispatch(Dispatch):
+    """Gives each expert room for C tokens of each sequence (GShard, arXiv:2006.16668).
+
+    C = ceil(factor * seq * top_k / num_experts). Where more come, first choices go before second
+    ones and earlier tokens before later ones; those without room are dropped: that expert adds
+    nothing to them. Shapes are static and all is one-hot matrix products, whose parts move between
+    devices that hold different experts as all-to-all.
+    """
+
+    class Config(Dispatch.Config):
+        factor: float = 1.25
+
+    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
+        cfg = self.config
+        seq = x.shape[1]
+        capacity = min(seq, math.ceil(cfg.factor * seq * cfg.top_k / cfg.num_experts))
+        chosen = jax.nn.one_hot(routing.experts, cfg.num_experts)
+        chosen = chosen * (routing.weights > 0)[..., None]  # [batch, seq, choices, experts]
+        slot = jax.nn.one_hot(_place_in_line(chosen), capacity)  # zeros where there is no room
+        taken = jnp.einsum("bske,bskc->bsec", chosen, slot).astype(x.dtype)
+        weights = jnp.einsum("bsk,bske,bskc->bsec", routing.weights, chosen, slot).astype(x.dtype)
+        self.add_summary("dropped_fraction", 1 - taken.astype(jnp.float32).sum() / chosen.sum())
+
+        def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
+            return jnp.einsum("ebcd,edf->ebcf", rows, weights)
+
+        def combine(rows: jax.Array) -> jax.Array:
+            return jnp.einsum("ebcd,bsec->bsd", rows, weights)
+
+        rows = jnp.einsum("bsd,bsec->ebcd", x, taken)
+        return Dispatched(constrain(rows, "expert", "batch", None, None), multiply, combine)
+
+
+def _place_in_line(chosen: jax.Array) -> jax.Array:
+    """Returns how many choices of the same expert go before each, [batch, seq, choices] int32."""
+    batch, seq, choices, experts = chosen.shape
+    line = jnp.swapaxes(chosen, 1, 2).reshape(batch, choices * seq, experts)
+    before = (jnp.cumsum(line, axis=1) - line).reshape(batch, choices, seq, experts)
+    return jnp.sum(jnp.swapaxes(before, 1, 2) * chosen, axis=-1).astype(jnp.int32)
+
+
+# Both ways are gathers, also in the backward pass, where jax would scatter: slower, and on some
+# hardware in another order each time.
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _sort(tokens: jax.Array, order: jax.Array, back: jax.Array, choices: int) -> jax.Array:
+    """[tokens, dim] -> [tokens * choices, dim], each token once per choice, by expert."""
+    return tokens[order // choices]
+
+
+def _sort_forward(
+    tokens: jax.Array, order: jax.Array, back: jax.Array, choices: int
+) -> tuple[jax.Array, jax.Array]:
+    return tokens[order // choices], back
+
+
+def _sort_backward(
+    choices: int, back: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, None, None]:
+    by_token = gradient[back].reshape(-1, choices, gradient.shape[-1])
+    return by_token.sum(axis=1), None, None
+
+
+_sort.defvjp(_sort_forward, _sort_backward)
+
+
+@jax.custom_vjp
+def _unsort(rows: jax.Array, order: jax.Array, back: jax.Array) -> jax.Array:
+    """Puts rows by expert into the order of tokens again."""
+    return rows[back]
+
+
+def _unsort_forward(
+    rows: jax.Array, order: jax.Array, back: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return rows[back], order
+
+
+def _unsort_backward(order: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None, None]:
+    return gradient[order], None, None
+
+
+_unsort.defvjp(_unsort_forward, _unsort_backward)
