@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import and_, or_
 from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED, ConfigError
-from axlearn_core.kernels import Mask, attention, causal, full, same_segment
-from axlearn_core.kernels.masks import And, Not, Or, SameSegment
+from axlearn_core.kernels import Mask, attention, causal, same_segment
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
 from axlearn_layers.cache import ContiguousCache, KVCache
@@ -76,12 +73,12 @@ class Attention(SequenceLayer):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         qkv = self._project(x, info)
-        segments = info.segment_ids
+        segments, mask = info.segment_ids, self.config.mask
         context = attention(
             qkv.query,
             qkv.key,
             qkv.value,
-            mask=self.config.mask if segments is not None else _one_segment(self.config.mask),
+            mask=mask if segments is not None else mask.within_segment,
             scale=self.config.scale,
             query_segments=segments,
             key_segments=segments,
@@ -101,7 +98,7 @@ class Attention(SequenceLayer):
             qkv.query,
             seen.key.astype(x.dtype),
             seen.value.astype(x.dtype),
-            mask=_one_segment(self.config.mask),
+            mask=self.config.mask.within_segment,
             scale=self.config.scale,
             query_positions=info.positions,
             key_positions=seen.positions,  # no kernel is forced: decoding is another problem
@@ -124,17 +121,3 @@ class Attention(SequenceLayer):
 
     def _output(self, context: jax.Array) -> jax.Array:
         return self.output.forward(checkpoint_name(context, "attention_context"))
-
-
-def _one_segment(mask: Mask) -> Mask:
-    """Returns what the mask says where all tokens are of one segment."""
-    match mask:
-        case SameSegment():
-            return full()
-        case And(masks):
-            return reduce(and_, map(_one_segment, masks))
-        case Or(masks):
-            return reduce(or_, map(_one_segment, masks))
-        case Not(inner):
-            return ~_one_segment(inner)
-    return mask
