@@ -10,9 +10,10 @@ from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeed
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
-from axlearn_layers.norms import LayerNorm, Norm, RMSNorm
+from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding
-from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection
+from axlearn_layers.qk_norm import QKNorm
+from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
 from axlearn_layers.rotary import Rotary
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.stack import Remat, Repeat, Stack
@@ -24,11 +25,14 @@ __all__ = [
     "Norm",
     "RMSNorm",
     "LayerNorm",
+    "GroupNorm",
     "ACTIVATIONS",
     "activation",
     "QKV",
     "QKVProjection",
     "FusedQKV",
+    "QKVWrapper",
+    "QKNorm",
     "Rotary",
     "PositionEmbedding",
     "LearnedPositions",

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from axlearn_core.config import ConfigError
-from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection
+from axlearn_layers.qkv import QKV, QKVWrapper
 
 
-class Rotary(QKVProjection):
+class Rotary(QKVWrapper):
     """Rotates queries and keys by angles that grow with the position (RoFormer, arXiv:2104.09864).
 
     The pair (x_i, x_{i + d/2}) turns by position * theta^(-2i/d), d being head_dim, so that scores
@@ -20,8 +20,7 @@ class Rotary(QKVProjection):
     pairs neighbours, which is the same up to a permutation of the weights.
     """
 
-    class Config(QKVProjection.Config):
-        inner: QKVProjection.Config = FusedQKV.default_config()
+    class Config(QKVWrapper.Config):
         theta: float = 10000.0  # base of the wavelengths, which are 2 pi theta^(2i/d) tokens
 
     def __init__(self, config: Config, **place: Any):
@@ -31,15 +30,6 @@ class Rotary(QKVProjection):
             raise ConfigError(
                 f"rotary embedding turns pairs: head_dim (={cfg.head_dim}) must be even"
             )
-        self.inner: QKVProjection = self.add_child(
-            "inner",
-            cfg.inner.set(
-                input_dim=cfg.input_dim,
-                num_heads=cfg.num_heads,
-                num_kv_heads=cfg.num_kv_heads,
-                head_dim=cfg.head_dim,
-            ),
-        )
 
     def forward(self, x: jax.Array, positions: jax.Array | None) -> QKV:
         qkv = self.inner.forward(x, positions)
