@@ -2,7 +2,14 @@
 
 from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.attention import Attention
-from axlearn_layers.block import TransformerBlock
+from axlearn_layers.block import (
+    Block,
+    BranchNormBlock,
+    ParallelBlock,
+    PostNormBlock,
+    SandwichBlock,
+    TransformerBlock,
+)
 from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
 from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.embedding import Embedding
@@ -46,7 +53,12 @@ __all__ = [
     "ScaledDim",
     "SequenceInfo",
     "SequenceLayer",
+    "Block",
     "TransformerBlock",
+    "PostNormBlock",
+    "BranchNormBlock",
+    "SandwichBlock",
+    "ParallelBlock",
     "Stack",
     "Repeat",
     "Remat",
