@@ -22,6 +22,13 @@ from axlearn_layers.positions import LearnedPositions, PositionEmbedding
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
 from axlearn_layers.rotary import Rotary
+from axlearn_layers.rotary_frequencies import (
+    DynamicNTKFrequencies,
+    LinearFrequencies,
+    Llama3Frequencies,
+    RotaryFrequencies,
+    YarnFrequencies,
+)
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.stack import Remat, Repeat, Stack
 
@@ -41,6 +48,11 @@ __all__ = [
     "QKVWrapper",
     "QKNorm",
     "Rotary",
+    "RotaryFrequencies",
+    "LinearFrequencies",
+    "DynamicNTKFrequencies",
+    "Llama3Frequencies",
+    "YarnFrequencies",
     "PositionEmbedding",
     "LearnedPositions",
     "Attention",

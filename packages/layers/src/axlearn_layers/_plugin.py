@@ -16,6 +16,11 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("fused_qkv", "qkv:FusedQKV", "Grouped queries, keys, values (arXiv:2305.13245)."),
         _layer("qk_norm", "qk_norm:QKNorm", "Normed queries and keys (arXiv:2302.05442)."),
         _layer("rotary", "rotary:Rotary", "Rotary positions around a QKV (arXiv:2104.09864)."),
+        _frequencies("rotary", "RotaryFrequencies", "Rotary frequencies, as they are."),
+        _frequencies("linear", "LinearFrequencies", "Interpolated (arXiv:2306.15595)."),
+        _frequencies("dynamic_ntk", "DynamicNTKFrequencies", "By length (arXiv:2309.00071)."),
+        _frequencies("llama3", "Llama3Frequencies", "Llama 3.1's scaling (arXiv:2407.21783)."),
+        _frequencies("yarn", "YarnFrequencies", "YaRN (arXiv:2309.00071)."),
         _layer("learned_positions", "positions:LearnedPositions", "Trained absolute positions."),
         _layer("attention", "attention:Attention", "Multi-head attention (arXiv:1706.03762)."),
         _layer("contiguous_cache", "cache:ContiguousCache", "Keys and values, slot = position."),
@@ -38,6 +43,10 @@ def axlearn_models() -> list[ModelRecord]:
     return [
         ModelRecord("causal_lm", f"{_PACKAGE}.causal_lm:CausalLM", "Decoder-only language model."),
     ]
+
+
+def _frequencies(name: str, component: str, summary: str) -> LayerRecord:
+    return _layer(f"{name}_frequencies", f"rotary_frequencies:{component}", summary)
 
 
 def _layer(name: str, target: str, summary: str) -> LayerRecord:
