@@ -2,6 +2,7 @@
 
 from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.attention import Attention
+from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
 from axlearn_layers.block import (
     Block,
     BranchNormBlock,
@@ -18,7 +19,7 @@ from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
-from axlearn_layers.positions import LearnedPositions, PositionEmbedding
+from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
 from axlearn_layers.rotary import Rotary
@@ -55,7 +56,11 @@ __all__ = [
     "YarnFrequencies",
     "PositionEmbedding",
     "LearnedPositions",
+    "SinusoidalPositions",
     "Attention",
+    "AttentionBias",
+    "Alibi",
+    "T5Bias",
     "KVCache",
     "CachedKeys",
     "ContiguousCache",
