@@ -17,7 +17,13 @@ from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
+from axlearn_layers.loss import (
+    LinearCrossEntropy,
+    LossShape,
+    LossSums,
+    linear_cross_entropy,
+    soft_cap,
+)
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
@@ -80,7 +86,9 @@ __all__ = [
     "Repeat",
     "Remat",
     "LinearCrossEntropy",
+    "LossShape",
     "LossSums",
+    "soft_cap",
     "linear_cross_entropy",
     "CausalLM",
     "flops_per_token",

@@ -14,7 +14,7 @@ from axlearn_core.parallel import constrain
 from axlearn_core.training.model import Batch, Loss, Model
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
-from axlearn_layers.loss import LinearCrossEntropy
+from axlearn_layers.loss import LinearCrossEntropy, soft_cap
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.positions import PositionEmbedding
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
@@ -40,6 +40,7 @@ class CausalLM(Model):
         head: Embedding.Config | None = Embedding.default_config().set(
             initializer=FanIn.default_config()
         )
+        logit_cap: float | None = None  # logits become cap * tanh(logits / cap); Gemma 2 takes 30
         loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
         compute_dtype: str | None = None  # of activations, such as "bfloat16"; None is dtype
 
@@ -62,12 +63,14 @@ class CausalLM(Model):
     def forward(self, batch: Batch) -> Loss:
         hidden = self._hidden(batch)
         weights = batch["target_weights"]
-        total = self.loss.forward(hidden, self.head.table(), batch["target_ids"], weights)
+        total = self.loss.forward(
+            hidden, self.head.table(), batch["target_ids"], weights, self.config.logit_cap
+        )
         return Loss(total, weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, seq, vocab_size] float32 scores of each next token."""
-        return self.head.attend(self._hidden(batch))
+        return self._logits(self._hidden(batch))
 
     @no_context
     def init_cache(self, batch_size: int, max_length: int) -> Tree:
@@ -94,7 +97,7 @@ class CausalLM(Model):
         positions = start[:, None] + jnp.arange(seq)
         x = self._embed(input_ids, positions)
         x, stack = self.stack.extend(x, cache["stack"], SequenceInfo(positions))
-        logits = self.head.attend(self.norm.forward(x))
+        logits = self._logits(self.norm.forward(x))
         return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
 
     @no_context
@@ -108,6 +111,9 @@ class CausalLM(Model):
         info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
         x = self._embed(batch["input_ids"], info.positions)
         return self.norm.forward(self.stack.forward(x, info))
+
+    def _logits(self, hidden: jax.Array) -> jax.Array:
+        return soft_cap(self.head.attend(hidden), self.config.logit_cap)
 
     def _embed(self, input_ids: jax.Array, positions: jax.Array | None) -> jax.Array:
         x = self.embedding.forward(input_ids)
