@@ -13,9 +13,11 @@ from axlearn_layers.block import (
 )
 from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
 from axlearn_layers.causal_lm import CausalLM
+from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
+from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.loss import (
     LinearCrossEntropy,
@@ -82,6 +84,8 @@ __all__ = [
     "BranchNormBlock",
     "SandwichBlock",
     "ParallelBlock",
+    "Dropout",
+    "LayerDrop",
     "Stack",
     "Repeat",
     "Remat",

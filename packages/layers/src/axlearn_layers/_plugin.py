@@ -35,6 +35,8 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("branch_norm_block", "block:BranchNormBlock", "Normed branches (arXiv:2501.00656)."),
         _layer("sandwich_block", "block:SandwichBlock", "Norms on both sides (arXiv:2408.00118)."),
         _layer("parallel_block", "block:ParallelBlock", "Branches at once (arXiv:2204.02311)."),
+        _layer("dropout", "dropout:Dropout", "Zeros at random (arXiv:1207.0580)."),
+        _layer("layer_drop", "layer_drop:LayerDrop", "Layers left out (arXiv:1909.11556)."),
         _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
         _layer("remat", "stack:Remat", "Which activations to keep, by name."),
         _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),

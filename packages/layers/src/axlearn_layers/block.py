@@ -16,6 +16,7 @@ from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import constrain
 from axlearn_layers.attention import Attention
+from axlearn_layers.dropout import Dropout
 from axlearn_layers.feed_forward import FeedForward, GatedFeedForward
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
@@ -31,6 +32,7 @@ class Block(SequenceLayer):
         attention: SequenceLayer.Config = Attention.default_config()
         feed_forward: FeedForward.Config = GatedFeedForward.default_config()
         norm: Norm.Config = RMSNorm.default_config()  # of all norms
+        dropout: Dropout.Config = Dropout.default_config()  # of what either branch computes
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -43,8 +45,13 @@ class Block(SequenceLayer):
             "feed_forward", cfg.feed_forward.set(input_dim=dim)
         )
 
+        self.dropout: Dropout = self.add_child("dropout", cfg.dropout)
+
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
-        return self._compute(x, lambda x: (self.attention.forward(x, info), {}))[0]
+        def attend(x: jax.Array) -> tuple[jax.Array, Tree]:
+            return self.dropout.forward(self.attention.forward(x, info)), {}
+
+        return self._compute(x, attend)[0]
 
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
@@ -55,6 +62,9 @@ class Block(SequenceLayer):
 
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         raise NotImplementedError(type(self))
+
+    def _feed(self, x: jax.Array) -> jax.Array:
+        return self.dropout.forward(self.feed_forward.forward(x))
 
     def _add_norm(self, name: str) -> Norm:
         norm: Norm = self.add_child(name, self.config.norm.clone(input_dim=self.config.input_dim))
@@ -72,7 +82,7 @@ class TransformerBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         mixed, cache = attend(self.attention_norm.forward(x))
         hidden = _hidden(x + mixed)
-        fed = self.feed_forward.forward(self.feed_forward_norm.forward(hidden))
+        fed = self._feed(self.feed_forward_norm.forward(hidden))
         return _output(hidden + fed), cache
 
 
@@ -87,7 +97,7 @@ class PostNormBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         mixed, cache = attend(x)
         hidden = _hidden(self.attention_norm.forward(x + mixed))
-        fed = self.feed_forward.forward(hidden)
+        fed = self._feed(hidden)
         return _output(self.feed_forward_norm.forward(hidden + fed)), cache
 
 
@@ -102,7 +112,7 @@ class BranchNormBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         mixed, cache = attend(x)
         hidden = _hidden(x + self.attention_norm.forward(mixed))
-        fed = self.feed_forward.forward(hidden)
+        fed = self._feed(hidden)
         return _output(hidden + self.feed_forward_norm.forward(fed)), cache
 
 
@@ -122,7 +132,7 @@ class SandwichBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         mixed, cache = attend(self.attention_norm.forward(x))
         hidden = _hidden(x + self.attention_output_norm.forward(mixed))
-        fed = self.feed_forward.forward(self.feed_forward_norm.forward(hidden))
+        fed = self._feed(self.feed_forward_norm.forward(hidden))
         return _output(hidden + self.feed_forward_output_norm.forward(fed)), cache
 
 
@@ -136,7 +146,7 @@ class ParallelBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         normed = self.norm.forward(x)
         mixed, cache = attend(normed)
-        return _output(x + mixed + self.feed_forward.forward(normed)), cache
+        return _output(x + mixed + self._feed(normed)), cache
 
 
 def _hidden(x: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from axlearn_core.module import FanIn, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import constrain
 from axlearn_core.training.model import Batch, Loss, Model
+from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.loss import LinearCrossEntropy, soft_cap
@@ -34,6 +35,7 @@ class CausalLM(Model):
         dim: int = REQUIRED  # width of the residual stream
         embedding: Embedding.Config = Embedding.default_config()
         positions: PositionEmbedding.Config | None = None  # None where attention has its own
+        dropout: Dropout.Config = Dropout.default_config()  # of the embeddings
         stack: SequenceLayer.Config = Repeat.default_config()
         norm: Norm.Config = RMSNorm.default_config()  # of what the head reads
         # The output head, a table like the embedding's; None is tied, and the embedding is read.
@@ -52,6 +54,7 @@ class CausalLM(Model):
         self.positions: PositionEmbedding | None = None
         if cfg.positions is not None:
             self.positions = self.add_child("positions", cfg.positions.set(dim=cfg.dim))
+        self.dropout: Dropout = self.add_child("dropout", cfg.dropout)
         self.stack: SequenceLayer = self.add_child("stack", cfg.stack.set(input_dim=cfg.dim))
         self.norm: Norm = self.add_child("norm", cfg.norm.set(input_dim=cfg.dim))
         self.head: Embedding = self.embedding
@@ -121,4 +124,4 @@ class CausalLM(Model):
             if positions is None:
                 positions = jnp.arange(input_ids.shape[1])[None]
             x = x + self.positions.forward(positions)
-        return constrain(x.astype(self._dtype), "batch", "seq", None)
+        return constrain(self.dropout.forward(x.astype(self._dtype)), "batch", "seq", None)
