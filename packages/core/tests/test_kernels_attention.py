@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from axlearn_core.errors import UserError
-from axlearn_core.kernels import attention, causal, full, prefix, same_segment, window
+from axlearn_core.kernels import (
+    BucketedBias,
+    LinearBias,
+    attention,
+    causal,
+    full,
+    prefix,
+    same_segment,
+    window,
+)
 from axlearn_core.kernels.blocked import query_blocks
 
 MASKS = {
@@ -32,7 +41,7 @@ def _segments(batch, length):
     return np.sort(np.random.default_rng(1).integers(1, 4, size=(batch, length)), axis=1)
 
 
-def _float64(query, key, value, allowed, scale, logit_cap=None):
+def _float64(query, key, value, allowed, scale, logit_cap=None, bias=None, sinks=None):
     """The formula, one head at a time, in numpy float64; `allowed` is [batch, query, key]."""
     query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     group = query.shape[2] // key.shape[2]
@@ -42,8 +51,12 @@ def _float64(query, key, value, allowed, scale, logit_cap=None):
             scores = scale * query[b, :, h] @ key[b, :, h // group].T
             if logit_cap is not None:
                 scores = logit_cap * np.tanh(scores / logit_cap)
+            if bias is not None:
+                scores = scores + bias[h]
             weights = np.exp(scores - scores.max()) * allowed[b]
             total = weights.sum(-1, keepdims=True)
+            if sinks is not None:
+                total = total + np.exp(np.float64(sinks[h]) - scores.max())
             weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
             output[b, :, h] = weights @ value[b, :, h // group]
     return output
@@ -70,6 +83,97 @@ def test_attention_equals_float64(name, implementation):
     )
     expected = _float64(query, key, value, _allowed(MASKS[name], 150, 150, segments), 8**-0.5)
     np.testing.assert_allclose(output, expected, atol=2e-6)  # float32 rounding of values near 1
+
+
+def _t5_bucket(distance, both_directions, count=8, furthest=20):
+    """One distance key - query; the rule in words of the paper's appendix."""
+    first = 0
+    if both_directions:
+        count //= 2
+        first = count if distance > 0 else 0
+        distance = abs(distance)
+    else:
+        distance = max(-distance, 0)
+    exact = count // 2
+    if distance < exact:
+        return first + distance
+    part = np.log(distance / exact) / np.log(furthest / exact)
+    return first + min(exact + int(part * (count - exact)), count - 1)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+@pytest.mark.parametrize("kind", ["linear", "buckets", "buckets both ways"])
+def test_a_bias_is_added_to_capped_scores(kind, implementation):
+    query, key, value = _inputs(150, 150)
+    distances = np.arange(150) - np.arange(150)[:, None]
+    table = np.random.default_rng(2).normal(size=(4, 8)).astype(np.float32)
+    if kind == "linear":
+        bias, parameters = LinearBias((0.5, 0.25, 0.1, 0.05)), None
+        expected = -np.array(bias.slopes)[:, None, None] * abs(distances)
+    else:
+        bias, parameters = BucketedBias(8, 20, both_directions="both" in kind), table
+        bucket = np.vectorize(_t5_bucket)(distances, bias.both_directions)
+        expected = table.astype(np.float64)[:, bucket]
+    options = {"bias": bias, "bias_parameters": parameters, "logit_cap": 2.0}
+    output = attention(query, key, value, mask=window(40), implementation=implementation, **options)
+    allowed = _allowed(window(40), 150, 150, None)
+    expected = _float64(query, key, value, allowed, 8**-0.5, 2.0, bias=expected)
+    np.testing.assert_allclose(output, expected, atol=3e-6)  # float32 rounding of larger scores
+
+
+@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+@pytest.mark.parametrize("name", ["causal", "packed-window", "strictly-before"])
+def test_sinks_take_a_part_of_the_weights(name, implementation):
+    query, key, value = _inputs(150, 150)
+    segments = _segments(2, 150)
+    sinks = np.array([-1.0, 0.0, 1.0, 2.0], np.float32)
+    output = attention(
+        query,
+        key,
+        value,
+        mask=MASKS[name],
+        sinks=sinks,
+        query_segments=segments,
+        key_segments=segments,
+        implementation=implementation,
+    )
+    allowed = _allowed(MASKS[name], 150, 150, segments)
+    expected = _float64(query, key, value, allowed, 8**-0.5, sinks=sinks)
+    np.testing.assert_allclose(output, expected, atol=2e-6)
+
+
+def test_a_bias_follows_positions_that_differ_between_rows():
+    query, key, value = _inputs(1, 6)
+    places = np.array([[5], [2]])
+    output = attention(
+        query, key, value, mask=causal(), bias=LinearBias((0.5,) * 4), query_positions=places
+    )
+    for row, place in enumerate(places[:, 0]):
+        distances = place - np.arange(6)
+        bias = -0.5 * np.tile(abs(distances), (4, 1, 1))
+        allowed = np.tile(distances >= 0, (1, 1, 1))
+        one = [x[row : row + 1] for x in (query, key, value)]
+        expected = _float64(*one, allowed, 8**-0.5, bias=bias)
+        np.testing.assert_allclose(output[row : row + 1], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+def test_bias_tables_and_sinks_learn(implementation):
+    query, key, value = _inputs()
+
+    def loss(table, sinks):
+        options = {"bias": BucketedBias(8, 20, False), "bias_parameters": table, "sinks": sinks}
+        return attention(
+            query, key, value, mask=causal(), implementation=implementation, **options
+        ).sum()
+
+    table, sinks = np.zeros((4, 8), np.float32), np.zeros(4, np.float32)
+    gradients = jax.grad(loss, argnums=(0, 1))(table, sinks)
+    for index, step in ((0, (1, 2)), (1, (3,))):
+        at = [np.zeros((4, 8), np.float32), np.zeros(4, np.float32)]
+        at[index][step] = 1e-2
+        slope = (loss(*at) - loss(*(-x for x in at))) / 2e-2
+        np.testing.assert_allclose(gradients[index][step], slope, rtol=2e-2)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "blocked"])

@@ -1,11 +1,21 @@
 """The mask algebra: what it allows, what it knows of blocks, how it prints."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axlearn_core.kernels import BlockKind, causal, full, prefix, same_segment, window
+from axlearn_core.config import (
+    ConfigError,
+    Configurable,
+    apply_overrides,
+    format_value,
+    from_json,
+    to_json,
+)
+from axlearn_core.kernels import BlockKind, Mask, causal, full, prefix, same_segment, window
 
 _LEAVES = st.one_of(
     st.just(full()),
@@ -23,6 +33,22 @@ MASKS = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+class Masked(Configurable):
+    class Config(Configurable.Config):
+        mask: Mask = causal()
+        maybe: Mask | None = None
+        anything: Any = None
+
+
+class NoNames:
+    """A registry of nothing."""
+
+    def name_of(self, obj):
+        return None
+
+
 RANGES = st.builds(
     lambda start, size: range(start, start + size), st.integers(0, 20), st.integers(1, 9)
 )
@@ -99,6 +125,55 @@ def test_full_is_neutral_and_repetition_changes_nothing(mask):
 )
 def test_a_mask_prints_as_its_algebra(mask, text):
     assert str(mask) == repr(mask) == text
+
+
+@given(MASKS)
+def test_a_mask_reads_what_it_prints(mask):
+    assert Mask.parse(str(mask)) == mask
+
+
+@given(MASKS)
+def test_a_mask_survives_json_and_an_override(mask):
+    cfg = Masked.default_config().set(mask=mask)
+    assert from_json(to_json(cfg, NoNames()), Masked.Config, NoNames()) == cfg
+    assert apply_overrides(Masked.default_config(), [f"mask={format_value(mask)}"]) == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("causl", r"must be Mask.*, got 'causl'.*: there is no 'causl'. Did you mean 'causal'"),
+        ("causal & windw(3)", r"Did you mean 'window'\?.* Write full, causal, window\(size\), pre"),
+        ("window", r"write window\(size\) with integers, not window\(\)"),
+        ("window(2.5)", r"write window\(size\) with integers, not window\(2.5\)"),
+        ("window(0)", r"window size \(=0\) must be at least 1"),
+        ("causal &", r"'causal &' is no expression \(invalid syntax\). Write full, causal"),
+        ("causal + full", r"'causal \+ full' has no meaning here"),
+        ("full.__class__", r"'full.__class__' has no meaning here"),
+    ],
+)
+@pytest.mark.parametrize("field", ["mask", "maybe"])
+def test_a_text_that_is_no_mask_is_answered_with_what_would_be(field, text, message):
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(Masked.default_config(), [f"{field}={text}"])
+    with pytest.raises(ConfigError, match=message):
+        Masked.default_config().set(**{field: text})
+
+
+def test_a_mask_where_the_annotation_names_none_cannot_be_written():
+    cfg = Masked.default_config().set(anything=window(3))
+    with pytest.raises(ConfigError, match=r"anything = window\(3\) cannot be written"):
+        to_json(cfg, NoNames())
+
+
+@given(MASKS, RANGES, RANGES)
+def test_within_one_segment_a_mask_allows_the_same_without_comparing(mask, queries, keys):
+    alone = mask.within_segment
+    segments = np.ones(30, int)
+    assert not alone.needs_segments
+    np.testing.assert_array_equal(
+        _evaluate(alone, queries, keys, segments), _evaluate(mask, queries, keys, segments)
+    )
 
 
 def test_causal_window_counts_the_own_position():

@@ -36,6 +36,19 @@ def test_loss_is_that_of_the_logits(make, model):
     assert loss.weight == lm.target_weight(batch) == 12 + 5
 
 
+def test_capped_logits_are_those_of_loss_and_decoding(make):
+    lm, state = make.build(make.llama(logit_cap=0.5))
+    plain, batch = make.llama().instantiate(), make.batch()
+    logits = make.call(lm, state, batch, method="logits")
+    uncapped = make.call(plain, state, batch, method="logits")
+    np.testing.assert_allclose(logits, 0.5 * np.tanh(np.float64(uncapped) / 0.5), atol=1e-6)
+    chosen = np.take_along_axis(jax.nn.log_softmax(logits), batch["target_ids"][..., None], axis=-1)
+    np.testing.assert_allclose(make.call(lm, state, batch).total, -chosen.sum(), rtol=1e-5)
+    ids = batch["input_ids"]
+    extended, _ = make.call(lm, state, ids, lm.init_cache(2, 12), method="extend")
+    np.testing.assert_allclose(extended, logits, atol=1e-5)
+
+
 def test_prefill_and_decode_equal_the_whole_sequence(make, model):
     lm, state = model
     ids = make.batch(seq=9)["input_ids"]

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from axlearn_core.config import BuildError
 from axlearn_core.module import functional
-from axlearn_layers import LinearCrossEntropy, linear_cross_entropy
+from axlearn_layers import LinearCrossEntropy, LossShape, linear_cross_entropy
 
 BATCH, SEQ, DIM, VOCAB = 2, 10, 6, 19
 
@@ -21,29 +22,41 @@ def inputs(rng):
     )
 
 
-def naive(hidden, table, targets, weights, z_loss_scale):
+def naive(hidden, table, targets, weights, z_loss_scale, label_smoothing=0.0, logit_cap=None):
     """The loss and its gradients, in float64, from all logits at once."""
     hidden, table, weights = (np.asarray(a, np.float64) for a in (hidden, table, weights))
     logits = hidden @ table.T
+    slope = 1.0
+    if logit_cap is not None:
+        slope = 1 / np.cosh(logits / logit_cap) ** 2
+        logits = logit_cap * np.tanh(logits / logit_cap)
     probabilities = np.exp(logits)
     log_partition = np.log(probabilities.sum(-1))
     probabilities /= np.exp(log_partition)[..., None]
-    chosen = np.eye(VOCAB)[targets]
+    chosen = (1 - label_smoothing) * np.eye(VOCAB)[targets] + label_smoothing / VOCAB
     losses = log_partition - (logits * chosen).sum(-1) + z_loss_scale * log_partition**2
     by_logits = probabilities * (1 + 2 * z_loss_scale * log_partition[..., None]) - chosen
-    by_logits *= weights[..., None]
+    by_logits *= weights[..., None] * slope
     by_table = np.einsum("btv,btd->vd", by_logits, hidden)
     return (weights * losses).sum(), by_logits @ table, by_table
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 5, 10, 128])
-@pytest.mark.parametrize("z_loss_scale", [0.0, 0.01])
-def test_loss_and_gradients_equal_naive_float64(inputs, chunk_size, z_loss_scale):
+@pytest.mark.parametrize(
+    "shape",
+    [
+        LossShape(),
+        LossShape(z_loss_scale=0.01),
+        LossShape(label_smoothing=0.1),
+        LossShape(0.01, 0.1, 1.5),
+    ],
+)
+def test_loss_and_gradients_equal_naive_float64(inputs, chunk_size, shape):
     def loss(hidden, table):
-        return linear_cross_entropy(hidden, table, *inputs[2:], chunk_size, z_loss_scale).total
+        return linear_cross_entropy(hidden, table, *inputs[2:], chunk_size, shape).total
 
     total, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*inputs[:2])
-    expected, by_hidden, by_table = naive(*inputs, z_loss_scale)
+    expected, by_hidden, by_table = naive(*inputs, *shape)
     np.testing.assert_allclose(total, expected, rtol=1e-6)
     np.testing.assert_allclose(gradients[0], by_hidden, atol=2e-6)
     np.testing.assert_allclose(gradients[1], by_table, atol=5e-6)
@@ -51,7 +64,7 @@ def test_loss_and_gradients_equal_naive_float64(inputs, chunk_size, z_loss_scale
 
 def test_gradients_follow_what_the_loss_is_multiplied_by(inputs):
     def loss(scale, hidden):
-        return scale * linear_cross_entropy(hidden, *inputs[1:], 4, 0.0).total
+        return scale * linear_cross_entropy(hidden, *inputs[1:], 4, LossShape()).total
 
     once, thrice = (jax.grad(loss, argnums=1)(scale, inputs[0]) for scale in (1.0, 3.0))
     np.testing.assert_allclose(thrice, 3 * once, rtol=1e-6)
@@ -63,7 +76,7 @@ def test_evaluating_computes_no_gradients(inputs):
         return text.count("dot_general")
 
     def loss(hidden):
-        return linear_cross_entropy(hidden, *inputs[1:], 5, 0.0).total
+        return linear_cross_entropy(hidden, *inputs[1:], 5, LossShape()).total
 
     assert count_products(loss) == 1
     assert count_products(jax.grad(loss)) == 3
@@ -71,7 +84,7 @@ def test_evaluating_computes_no_gradients(inputs):
 
 def test_no_array_holds_all_logits(inputs):
     def loss(hidden, table):
-        return linear_cross_entropy(hidden, table, *inputs[2:], 2, 0.0).total
+        return linear_cross_entropy(hidden, table, *inputs[2:], 2, LossShape()).total
 
     jaxpr = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*inputs[:2]))
     assert f"[{BATCH},2,{VOCAB}]" in jaxpr
@@ -101,6 +114,13 @@ def test_a_batch_without_targets_costs_nothing(inputs):
 def test_logits_are_float32_for_bfloat16_activations(inputs):
     hidden = jnp.asarray(inputs[0], jnp.bfloat16)
     table = np.asarray(jnp.asarray(inputs[1], jnp.bfloat16), np.float32)
-    total = linear_cross_entropy(hidden, inputs[1], *inputs[2:], 4, 0.0).total
+    total = linear_cross_entropy(hidden, inputs[1], *inputs[2:], 4, LossShape()).total
     expected, _, _ = naive(np.asarray(hidden, np.float32), table, *inputs[2:], 0.0)
     np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+def test_smoothing_of_everything_is_refused_when_built(make):
+    cfg = make.llama()
+    cfg.loss.label_smoothing = 1.0
+    with pytest.raises(BuildError, match=r"label_smoothing \(=1.0\) must be at least 0"):
+        cfg.instantiate()

@@ -2,25 +2,49 @@
 
 from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.attention import Attention
-from axlearn_layers.block import TransformerBlock
+from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
+from axlearn_layers.block import (
+    Block,
+    BranchNormBlock,
+    ParallelBlock,
+    PostNormBlock,
+    SandwichBlock,
+    TransformerBlock,
+)
 from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
 from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
+from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
+from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
-from axlearn_layers.loss import LinearCrossEntropy, LossSums, linear_cross_entropy
+from axlearn_layers.loss import (
+    LinearCrossEntropy,
+    LossShape,
+    LossSums,
+    linear_cross_entropy,
+    soft_cap,
+)
 from axlearn_layers.mamba import Mamba2
 from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
-from axlearn_layers.norms import LayerNorm, Norm, RMSNorm
-from axlearn_layers.positions import LearnedPositions, PositionEmbedding
-from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection
+from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
+from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
+from axlearn_layers.qk_norm import QKNorm
+from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
 from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
+from axlearn_layers.rotary_frequencies import (
+    DynamicNTKFrequencies,
+    LinearFrequencies,
+    Llama3Frequencies,
+    RotaryFrequencies,
+    YarnFrequencies,
+)
 from axlearn_layers.router import (
     ExpertChoiceRouter,
     Router,
@@ -40,15 +64,27 @@ __all__ = [
     "Norm",
     "RMSNorm",
     "LayerNorm",
+    "GroupNorm",
     "ACTIVATIONS",
     "activation",
     "QKV",
     "QKVProjection",
     "FusedQKV",
+    "QKVWrapper",
+    "QKNorm",
     "Rotary",
+    "RotaryFrequencies",
+    "LinearFrequencies",
+    "DynamicNTKFrequencies",
+    "Llama3Frequencies",
+    "YarnFrequencies",
     "PositionEmbedding",
     "LearnedPositions",
+    "SinusoidalPositions",
     "Attention",
+    "AttentionBias",
+    "Alibi",
+    "T5Bias",
     "KVCache",
     "CachedKeys",
     "ContiguousCache",
@@ -58,12 +94,21 @@ __all__ = [
     "ScaledDim",
     "SequenceInfo",
     "SequenceLayer",
+    "Block",
     "TransformerBlock",
+    "PostNormBlock",
+    "BranchNormBlock",
+    "SandwichBlock",
+    "ParallelBlock",
+    "Dropout",
+    "LayerDrop",
     "Stack",
     "Repeat",
     "Remat",
     "LinearCrossEntropy",
+    "LossShape",
     "LossSums",
+    "soft_cap",
     "linear_cross_entropy",
     "CausalLM",
     "flops_per_token",

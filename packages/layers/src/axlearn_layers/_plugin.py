@@ -12,15 +12,31 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("embedding", "embedding:Embedding", "Token table, also as head (arXiv:1608.05859)."),
         _layer("rms_norm", "norms:RMSNorm", "Root mean square norm (arXiv:1910.07467)."),
         _layer("layer_norm", "norms:LayerNorm", "Layer norm with bias (arXiv:1607.06450)."),
+        _layer("group_norm", "norms:GroupNorm", "Layer norm of parts (arXiv:1803.08494)."),
         _layer("fused_qkv", "qkv:FusedQKV", "Grouped queries, keys, values (arXiv:2305.13245)."),
+        _layer("qk_norm", "qk_norm:QKNorm", "Normed queries and keys (arXiv:2302.05442)."),
         _layer("rotary", "rotary:Rotary", "Rotary positions around a QKV (arXiv:2104.09864)."),
+        _frequencies("rotary", "RotaryFrequencies", "Rotary frequencies, as they are."),
+        _frequencies("linear", "LinearFrequencies", "Interpolated (arXiv:2306.15595)."),
+        _frequencies("dynamic_ntk", "DynamicNTKFrequencies", "By length (arXiv:2309.00071)."),
+        _frequencies("llama3", "Llama3Frequencies", "Llama 3.1's scaling (arXiv:2407.21783)."),
+        _frequencies("yarn", "YarnFrequencies", "YaRN (arXiv:2309.00071)."),
         _layer("learned_positions", "positions:LearnedPositions", "Trained absolute positions."),
+        _layer("sinusoidal_positions", "positions:SinusoidalPositions", "Fixed positions."),
+        _layer("alibi", "attention_bias:Alibi", "Scores less distance (arXiv:2108.12409)."),
+        _layer("t5_bias", "attention_bias:T5Bias", "Learned relative bias (arXiv:1910.10683)."),
         _layer("attention", "attention:Attention", "Multi-head attention (arXiv:1706.03762)."),
         _layer("contiguous_cache", "cache:ContiguousCache", "Keys and values, slot = position."),
         _layer("gated_feed_forward", "feed_forward:GatedFeedForward", "SwiGLU (arXiv:2002.05202)."),
         _layer("dense_feed_forward", "feed_forward:DenseFeedForward", "Two linear maps, GELU."),
         _layer("scaled_dim", "feed_forward:ScaledDim", "Hidden dimension by the input's."),
         _layer("transformer_block", "block:TransformerBlock", "Pre-norm block (arXiv:2002.04745)."),
+        _layer("post_norm_block", "block:PostNormBlock", "Norms after adding (arXiv:1706.03762)."),
+        _layer("branch_norm_block", "block:BranchNormBlock", "Normed branches (arXiv:2501.00656)."),
+        _layer("sandwich_block", "block:SandwichBlock", "Norms on both sides (arXiv:2408.00118)."),
+        _layer("parallel_block", "block:ParallelBlock", "Branches at once (arXiv:2204.02311)."),
+        _layer("dropout", "dropout:Dropout", "Zeros at random (arXiv:1207.0580)."),
+        _layer("layer_drop", "layer_drop:LayerDrop", "Layers left out (arXiv:1909.11556)."),
         _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
         _layer("remat", "stack:Remat", "Which activations to keep, by name."),
         _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),
@@ -45,6 +61,10 @@ def axlearn_models() -> list[ModelRecord]:
     return [
         ModelRecord("causal_lm", f"{_PACKAGE}.causal_lm:CausalLM", "Decoder-only language model."),
     ]
+
+
+def _frequencies(name: str, component: str, summary: str) -> LayerRecord:
+    return _layer(f"{name}_frequencies", f"rotary_frequencies:{component}", summary)
 
 
 def _layer(name: str, target: str, summary: str) -> LayerRecord:

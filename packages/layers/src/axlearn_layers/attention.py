@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import and_, or_
 from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED, ConfigError
-from axlearn_core.kernels import Mask, attention, causal, full, same_segment
-from axlearn_core.kernels.masks import And, Not, Or, SameSegment
-from axlearn_core.module import no_context
+from axlearn_core.kernels import Mask, attention, causal, same_segment
+from axlearn_core.module import ParameterSpec, no_context, zeros
 from axlearn_core.module.context import Tree
+from axlearn_layers.attention_bias import AttentionBias
 from axlearn_layers.cache import ContiguousCache, KVCache
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
@@ -36,6 +34,10 @@ class Attention(SequenceLayer):
         qkv: QKVProjection.Config = FusedQKV.default_config()
         mask: Mask = causal() & same_segment()
         scale: float | None = None  # of the scores; None is head_dim ** -0.5
+        logit_cap: float | None = None  # scores become cap * tanh(scores / cap); Gemma 2 takes 50
+        bias: AttentionBias.Config | None = None  # of the scores, by relative position
+        sinks: bool = False  # a learned score per head for attending to nothing (gpt-oss)
+        gate: Projection.Config | None = None  # context * sigmoid(gate(x)) (arXiv:2505.06708)
         output: Projection.Config = Linear.default_config()
         cache: KVCache.Config = ContiguousCache.default_config()
         kernel: str | None = None  # forces an implementation; None takes the best that is there
@@ -70,24 +72,46 @@ class Attention(SequenceLayer):
                 output_axes="embed",
             ),
         )
+        self.gate: Projection | None = None
+        if cfg.gate is not None:
+            self.gate = self.add_child(
+                "gate",
+                cfg.gate.set(
+                    input_dim=cfg.input_dim,
+                    output_dim=(heads, self.head_dim),
+                    input_axes="embed",
+                    output_axes=("heads", "head_dim"),
+                ),
+            )
+        self.bias: AttentionBias | None = None
+        if cfg.bias is not None:
+            self.bias = self.add_child("bias", cfg.bias.set(num_heads=heads))
         self.cache: KVCache = self.add_child(
             "cache", cfg.cache.set(num_kv_heads=kv_heads, head_dim=self.head_dim)
         )
 
+    @no_context
+    def own_parameters(self) -> dict[str, ParameterSpec]:
+        cfg = self.config
+        if not cfg.sinks:
+            return {}
+        spec = ParameterSpec((cfg.num_heads,), ("heads",), zeros, cfg.dtype, weight_decay_scale=0.0)
+        return {"sinks": spec}
+
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         qkv = self._project(x, info)
-        segments = info.segment_ids
+        segments, mask = info.segment_ids, self.config.mask
         context = attention(
             qkv.query,
             qkv.key,
             qkv.value,
-            mask=self.config.mask if segments is not None else _one_segment(self.config.mask),
-            scale=self.config.scale,
+            mask=mask if segments is not None else mask.within_segment,
+            **self._score_options(),
             query_segments=segments,
             key_segments=segments,
             implementation=self.config.kernel,
         )
-        return self._output(context)
+        return self._output(context, x)
 
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
@@ -101,12 +125,12 @@ class Attention(SequenceLayer):
             qkv.query,
             seen.key.astype(x.dtype),
             seen.value.astype(x.dtype),
-            mask=_one_segment(self.config.mask),
-            scale=self.config.scale,
+            mask=self.config.mask.within_segment,
+            **self._score_options(),
             query_positions=info.positions,
             key_positions=seen.positions,  # no kernel is forced: decoding is another problem
         )
-        return self._output(context), cache
+        return self._output(context, x), cache
 
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
@@ -122,19 +146,19 @@ class Attention(SequenceLayer):
             value=checkpoint_name(qkv.value, "attention_value"),
         )
 
-    def _output(self, context: jax.Array) -> jax.Array:
-        return self.output.forward(checkpoint_name(context, "attention_context"))
+    def _score_options(self) -> dict[str, Any]:
+        cfg = self.config
+        bias, bias_parameters = (None, None) if self.bias is None else self.bias.forward()
+        return {
+            "scale": cfg.scale,
+            "logit_cap": cfg.logit_cap,
+            "bias": bias,
+            "bias_parameters": bias_parameters,
+            "sinks": self.param("sinks") if cfg.sinks else None,
+        }
 
-
-def _one_segment(mask: Mask) -> Mask:
-    """Returns what the mask says where all tokens are of one segment."""
-    match mask:
-        case SameSegment():
-            return full()
-        case And(masks):
-            return reduce(and_, map(_one_segment, masks))
-        case Or(masks):
-            return reduce(or_, map(_one_segment, masks))
-        case Not(inner):
-            return ~_one_segment(inner)
-    return mask
+    def _output(self, context: jax.Array, x: jax.Array) -> jax.Array:
+        context = checkpoint_name(context, "attention_context")
+        if self.gate is not None:
+            context = context * jax.nn.sigmoid(self.gate.forward(x))
+        return self.output.forward(context)

@@ -12,9 +12,10 @@ from axlearn_core.module import FanIn, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import constrain
 from axlearn_core.training.model import Batch, Loss, Model
+from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
-from axlearn_layers.loss import LinearCrossEntropy
+from axlearn_layers.loss import LinearCrossEntropy, soft_cap
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.positions import PositionEmbedding
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
@@ -34,12 +35,14 @@ class CausalLM(Model):
         dim: int = REQUIRED  # width of the residual stream
         embedding: Embedding.Config = Embedding.default_config()
         positions: PositionEmbedding.Config | None = None  # None where attention has its own
+        dropout: Dropout.Config = Dropout.default_config()  # of the embeddings
         stack: SequenceLayer.Config = Repeat.default_config()
         norm: Norm.Config = RMSNorm.default_config()  # of what the head reads
         # The output head, a table like the embedding's; None is tied, and the embedding is read.
         head: Embedding.Config | None = Embedding.default_config().set(
             initializer=FanIn.default_config()
         )
+        logit_cap: float | None = None  # logits become cap * tanh(logits / cap); Gemma 2 takes 30
         loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
 
     def __init__(self, config: Config, **place: Any):
@@ -50,6 +53,7 @@ class CausalLM(Model):
         self.positions: PositionEmbedding | None = None
         if cfg.positions is not None:
             self.positions = self.add_child("positions", cfg.positions.set(dim=cfg.dim))
+        self.dropout: Dropout = self.add_child("dropout", cfg.dropout)
         self.stack: SequenceLayer = self.add_child("stack", cfg.stack.set(input_dim=cfg.dim))
         self.norm: Norm = self.add_child("norm", cfg.norm.set(input_dim=cfg.dim))
         self.head: Embedding = self.embedding
@@ -60,12 +64,14 @@ class CausalLM(Model):
     def forward(self, batch: Batch) -> Loss:
         hidden = self._hidden(batch)
         weights = batch["target_weights"]
-        total = self.loss.forward(hidden, self.head.table(), batch["target_ids"], weights)
+        total = self.loss.forward(
+            hidden, self.head.table(), batch["target_ids"], weights, self.config.logit_cap
+        )
         return Loss(self._with_auxiliary(total, weights), weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, seq, vocab_size] float32 scores of each next token."""
-        return self.head.attend(self._hidden(batch))
+        return self._logits(self._hidden(batch))
 
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str = "float32") -> Tree:
@@ -94,7 +100,7 @@ class CausalLM(Model):
         real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
         info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
         x, stack = self.stack.extend(x, cache["stack"], info)
-        logits = self.head.attend(self.norm.forward(x))
+        logits = self._logits(self.norm.forward(x))
         return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
 
     @no_context
@@ -118,10 +124,13 @@ class CausalLM(Model):
         self.add_summary("auxiliary_loss", auxiliary / jnp.maximum(weights.sum(), 1))
         return total + auxiliary
 
+    def _logits(self, hidden: jax.Array) -> jax.Array:
+        return soft_cap(self.head.attend(hidden), self.config.logit_cap)
+
     def _embed(self, input_ids: jax.Array, positions: jax.Array | None) -> jax.Array:
         x = self.embedding.forward(input_ids)
         if self.positions is not None:
             if positions is None:
                 positions = jnp.arange(input_ids.shape[1])[None]
             x = x + self.positions.forward(positions)
-        return constrain(x, "batch", "seq", None)
+        return constrain(self.dropout.forward(x), "batch", "seq", None)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from axlearn_core.config import ConfigError
 from axlearn_core.module import Module
 
 Carry = TypeVar("Carry")
@@ -24,20 +25,35 @@ class LossSums(NamedTuple):
 
 
 class LinearCrossEntropy(Module):
-    """Sum_t w_t * (lse_t - logit_t[target_t] + z * lse_t^2), with logits = hidden @ table^T.
+    """Sum_t w_t * (lse_t - q_t . logits_t + z * lse_t^2), with logits = hidden @ table^T.
 
-    lse is the log of the summed exponentials; z pulls it towards 0 (z-loss, arXiv:2204.02311). The
-    result is exact; see `linear_cross_entropy` for how it is computed.
+    lse is the log of the summed exponentials; z pulls it towards 0 (z-loss, arXiv:2204.02311). q is
+    1 at the target; smoothed (arXiv:1512.00567) it is 1 - e there, and e / vocab_size more at every
+    token. Logits may be soft-capped first. The result is exact; see `linear_cross_entropy` for how
+    it is computed.
     """
 
     class Config(Module.Config):
         z_loss_scale: float = 0.0  # PaLM takes 1e-4
+        label_smoothing: float = 0.0  # e, in [0, 1)
         # Tokens of each sequence whose logits exist at one time: batch * chunk_size * vocab_size
         # float32 numbers. Smaller needs less memory, larger is faster on accelerators.
         chunk_size: int = 128
 
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        if not 0 <= self.config.label_smoothing < 1:
+            raise ConfigError(
+                f"label_smoothing (={self.config.label_smoothing}) must be at least 0 and below 1"
+            )
+
     def forward(
-        self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array
+        self,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        logit_cap: float | None = None,
     ) -> jax.Array:
         """Returns the weighted sum of all tokens' losses, [] float32, and adds summaries.
 
@@ -46,17 +62,30 @@ class LinearCrossEntropy(Module):
             table: [vocab_size, dim].
             targets: [batch, seq] int.
             weights: [batch, seq], 0 for tokens that do not count.
+            logit_cap: The model's, see `soft_cap`.
         """
         cfg = self.config
-        sums = linear_cross_entropy(
-            hidden, table, targets, weights, cfg.chunk_size, cfg.z_loss_scale
-        )
+        shape = LossShape(cfg.z_loss_scale, cfg.label_smoothing, logit_cap)
+        sums = linear_cross_entropy(hidden, table, targets, weights, cfg.chunk_size, shape)
         count = jnp.maximum(weights.sum(), 1)
         self.add_summary("cross_entropy", sums.cross_entropy / count)
         self.add_summary("accuracy", sums.correct / count)
         if cfg.z_loss_scale:
             self.add_summary("z_loss", sums.z_loss / count)
         return sums.total
+
+
+class LossShape(NamedTuple):
+    """What the loss of a token is, besides its cross entropy."""
+
+    z_loss_scale: float = 0.0
+    label_smoothing: float = 0.0
+    logit_cap: float | None = None
+
+
+def soft_cap(logits: jax.Array, cap: float | None) -> jax.Array:
+    """Returns cap * tanh(logits / cap), None caps nothing (Gemma 2, arXiv:2408.00118)."""
+    return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -66,7 +95,7 @@ def linear_cross_entropy(
     targets: jax.Array,
     weights: jax.Array,
     chunk_size: int,
-    z_loss_scale: float,
+    shape: LossShape,
 ) -> LossSums:
     """Computes the loss of a linear output head; see `LinearCrossEntropy`.
 
@@ -78,7 +107,7 @@ def linear_cross_entropy(
     cast_table = table.astype(hidden.dtype)
 
     def step(sums: LossSums, chunk: _Tokens) -> tuple[LossSums, None]:
-        added, _ = _chunk_loss(chunk, cast_table, z_loss_scale)
+        added, _ = _chunk_loss(chunk, cast_table, shape)
         return _add(sums, added), None
 
     return _over_chunks(step, _nothing(), _Tokens(hidden, targets, weights), chunk_size)[0]
@@ -90,7 +119,7 @@ def _loss_with_gradients(
     targets: jax.Array,
     weights: jax.Array,
     chunk_size: int,
-    z_loss_scale: float,
+    shape: LossShape,
 ) -> tuple[LossSums, tuple[jax.Array, jax.Array]]:
     cast_table = table.astype(hidden.dtype)
 
@@ -98,7 +127,7 @@ def _loss_with_gradients(
         carry: tuple[LossSums, jax.Array], chunk: _Tokens
     ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
         sums, table_gradient = carry
-        added, logit_gradient = _chunk_loss(chunk, cast_table, z_loss_scale)
+        added, logit_gradient = _chunk_loss(chunk, cast_table, shape)
         gradient = logit_gradient.astype(hidden.dtype)
         table_gradient += jnp.einsum(
             "bcv,bcd->vd", gradient, chunk.hidden, preferred_element_type=jnp.float32
@@ -113,7 +142,7 @@ def _loss_with_gradients(
 
 def _scale_gradients(
     chunk_size: int,
-    z_loss_scale: float,
+    shape: LossShape,
     gradients: tuple[jax.Array, jax.Array],
     cotangents: LossSums,
 ) -> tuple[jax.Array, jax.Array, None, None]:
@@ -131,14 +160,15 @@ class _Tokens(NamedTuple):
     weights: jax.Array  # [batch, tokens]
 
 
-def _chunk_loss(
-    chunk: _Tokens, table: jax.Array, z_loss_scale: float
-) -> tuple[LossSums, jax.Array]:
+def _chunk_loss(chunk: _Tokens, table: jax.Array, shape: LossShape) -> tuple[LossSums, jax.Array]:
     """Returns the loss of some tokens and its gradient by the logits, [batch, tokens, vocab].
 
     The gradient costs nothing where it is not used.
     """
-    logits = jnp.einsum("bcd,vd->bcv", chunk.hidden, table, preferred_element_type=jnp.float32)
+    logits = soft_cap(
+        jnp.einsum("bcd,vd->bcv", chunk.hidden, table, preferred_element_type=jnp.float32),
+        shape.logit_cap,
+    )
     targets, weights = chunk.targets[..., None], chunk.weights[..., None].astype(jnp.float32)
     highest = logits.max(axis=-1, keepdims=True)
     exponentials = jnp.exp(logits - highest)
@@ -146,14 +176,25 @@ def _chunk_loss(
     log_partition = jnp.log(partition) + highest
     target_logits = jnp.take_along_axis(logits, targets, axis=-1)
 
-    cross_entropy = jnp.sum(weights * (log_partition - target_logits))
+    smoothing, z_loss_scale = shape.label_smoothing, shape.z_loss_scale
+    expected_logits = target_logits
+    if smoothing:
+        mean = logits.mean(axis=-1, keepdims=True)
+        expected_logits = (1 - smoothing) * target_logits + smoothing * mean
+    cross_entropy = jnp.sum(weights * (log_partition - expected_logits))
     z_loss = z_loss_scale * jnp.sum(weights * log_partition**2)
     correct = jnp.sum(weights * (target_logits >= highest))
     sums = LossSums(cross_entropy + z_loss, cross_entropy, z_loss, correct)
 
     is_target = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1) == targets
+    wanted = is_target
+    if smoothing:
+        wanted = (1 - smoothing) * is_target + smoothing / logits.shape[-1]
     pull = (1 + 2 * z_loss_scale * log_partition) / partition
-    return sums, weights * (exponentials * pull - is_target)
+    gradient = weights * (exponentials * pull - wanted)
+    if shape.logit_cap is not None:
+        gradient *= 1 - (logits / shape.logit_cap) ** 2  # tanh' = 1 - tanh^2
+    return sums, gradient
 
 
 def _over_chunks(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.module import BaseInitializer, Layer, Normal, ParameterSpec, no_context
@@ -19,6 +21,25 @@ class PositionEmbedding(Layer):
     def forward(self, positions: jax.Array) -> jax.Array:
         """[batch, seq] int -> [batch, seq, dim]."""
         raise NotImplementedError(type(self))
+
+
+class SinusoidalPositions(PositionEmbedding):
+    """p_{2i} = sin(position / theta^(2i/d)), p_{2i+1} = cos of the same (arXiv:1706.03762)."""
+
+    class Config(PositionEmbedding.Config):
+        theta: float = 10000.0
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        if self.config.dim % 2:
+            raise ConfigError(f"sines and cosines are pairs: dim (={self.config.dim}) must be even")
+
+    def forward(self, positions: jax.Array) -> jax.Array:
+        cfg = self.config
+        frequencies = jnp.asarray(cfg.theta ** (-np.arange(0, cfg.dim, 2) / cfg.dim), jnp.float32)
+        angles = positions[..., None] * frequencies
+        pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        return pairs.reshape(*positions.shape, cfg.dim)
 
 
 class LearnedPositions(PositionEmbedding):

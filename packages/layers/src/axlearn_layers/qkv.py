@@ -70,3 +70,23 @@ class FusedQKV(QKVProjection):
         fused = self.projection.forward(x)  # [batch, seq, kv_heads, group + 2, head_dim]
         query = fused[..., :-2, :].reshape(*x.shape[:-1], cfg.num_heads, cfg.head_dim)
         return QKV(query, key=fused[..., -2, :], value=fused[..., -1, :])
+
+
+class QKVWrapper(QKVProjection):
+    """Adds something to any other projection, also to a wrapped one."""
+
+    class Config(QKVProjection.Config):
+        inner: QKVProjection.Config = FusedQKV.default_config()
+
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        cfg = self.config
+        self.inner: QKVProjection = self.add_child(
+            "inner",
+            cfg.inner.set(
+                input_dim=cfg.input_dim,
+                num_heads=cfg.num_heads,
+                num_kv_heads=cfg.num_kv_heads,
+                head_dim=cfg.head_dim,
+            ),
+        )

@@ -19,6 +19,7 @@ from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.serialize import from_json, to_json
 from axlearn_core.config.text import Difference, canonical, config_hash, diff, format_value, to_text
+from axlearn_core.config.word import Word
 
 __all__ = [
     "REQUIRED",
@@ -36,6 +37,7 @@ __all__ = [
     "Replacement",
     "RequiredUsedError",
     "UnknownFieldError",
+    "Word",
     "apply_overrides",
     "canonical",
     "config_for",

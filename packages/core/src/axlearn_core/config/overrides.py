@@ -157,9 +157,11 @@ def _leaves(known: Any) -> list[str]:
 def _new_value(cfg: ConfigBase, keys: Keys, text: str, resolve: Resolve | None) -> Any:
     old, annotation, path = value_at(cfg, keys), annotation_at(cfg, keys), dotted(keys)
     is_component = isinstance(old, ConfigBase)
-    with contextlib.suppress(Mismatch):
+    try:
         return parse_value(text, annotation, plain=not is_component)
-    message = f"{path} must be {describe(annotation)}, got {text!r}"
+    except Mismatch as mismatch:
+        reason = mismatch.reason and f": {mismatch.reason}"
+    message = f"{path} must be {describe(annotation)}, got {text!r}{reason}"
     names = _names_in_list(text, annotation)
     one = is_component or config_class(annotation) or _fits(ConfigBase(), annotation)
     if not (one or names):
@@ -209,10 +211,13 @@ def parse_value(text: str, annotation: Any, *, plain: bool = True) -> Any:
         readings.append(json.loads(_PYTHON_WORDS.get(text, text)))
     if readings and isinstance(readings[0], float) and readings[0].is_integer():
         readings.append(int(readings[0]))  # max_step=1e4
+    reason = ""
     for reading in [*readings, text] if plain else readings:
-        if _fits(reading, annotation):
+        try:
             return fit(reading, annotation)
-    raise Mismatch(text, annotation)
+        except Mismatch as mismatch:
+            reason = mismatch.reason
+    raise Mismatch(text, annotation, reason=reason)
 
 
 _PYTHON_WORDS = {

@@ -216,6 +216,7 @@ class ConfigBase:
             raise FieldTypeError(
                 f"{where}{mismatch.where} must be {describe(mismatch.annotation)}, got "
                 f"{_shorten(mismatch.value)} of type {describe(type(mismatch.value))}"
+                f"{mismatch.reason and ': '}{mismatch.reason}"
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -8,6 +8,8 @@ make the program import a dotted name. Objects with one of these keys are no pla
     $ref                a registered object itself
     $required, $default REQUIRED; an object that stayed the class's default
     $tuple, $dict       what the annotation alone would read as a list, or as a config
+
+A `Word` is its text where the annotation reads it back.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.tree import config_class
 from axlearn_core.config.typecheck import Mismatch, fit, member_annotation
+from axlearn_core.config.word import Word
 
 C = TypeVar("C", bound=ConfigBase)
 
@@ -92,6 +95,8 @@ def _encode(value: Any, default: Any, annotation: Any, path: str, names: Names) 
             for key, item in value.items()
         }
         return {"$dict": data} if _expected(default, annotation) else data
+    if isinstance(value, Word) and _reads_back(value, annotation):
+        return str(value)
     if name := names.name_of(value):
         return {"$ref": name}
     if type(value) is type(default) and value == default:
@@ -180,6 +185,14 @@ def _is_no_list(value: Any, annotation: Any) -> bool:
         return not isinstance(fit(list(value), annotation), tuple)
     except Mismatch:
         return True
+
+
+def _reads_back(value: Word, annotation: Any) -> bool:
+    """Whether the annotation makes the same value of its text."""
+    try:
+        return bool(fit(str(value), annotation) == value)
+    except Mismatch:
+        return False
 
 
 def _at(path: str, name: str) -> str:

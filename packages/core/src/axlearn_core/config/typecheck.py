@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from axlearn_core.config.required import REQUIRED
+from axlearn_core.config.word import Word
 
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.MutableSequence)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 class Mismatch(Exception):
-    """A value does not fit; `where` is the way into the containers, such as `[2]`."""
+    """A value does not fit.
 
-    def __init__(self, value: object, annotation: object, where: str = ""):
+    `where` is the way into the containers, such as `[2]`; `reason` says more where more is known.
+    """
+
+    def __init__(self, value: object, annotation: object, where: str = "", reason: str = ""):
         super().__init__()
-        self.value, self.annotation, self.where = value, annotation, where
+        self.value, self.annotation, self.where, self.reason = value, annotation, where, reason
 
 
 def describe(annotation: object) -> str:
@@ -58,8 +62,8 @@ def member_annotation(annotation: Any, key: object) -> Any:
 def fit(value: Any, annotation: Any) -> Any:
     """Returns `value` as the annotation wants it.
 
-    The only conversions are int to float, and between list and tuple (set and frozenset), so that
-    what a file or a word on the command line can say fits each of them.
+    The only conversions are int to float, between list and tuple (set and frozenset), and from
+    text to a `Word`, so that what a file or the command line can say fits each of them.
 
     Raises:
         Mismatch: if it does not fit.
@@ -100,7 +104,7 @@ def _fit_union(value: Any, annotation: Any, options: tuple[Any, ...]) -> Any:
         try:
             return fit(value, option)
         except Mismatch as mismatch:
-            if mismatch.where:
+            if mismatch.where or mismatch.reason:
                 inner = mismatch
     raise inner or Mismatch(value, annotation)
 
@@ -123,12 +127,21 @@ def _fit_plain(value: Any, annotation: Any) -> Any:
         return tuple(value)
     if annotation is dict and isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, str) and isinstance(annotation, type) and issubclass(annotation, Word):
+        return _fit_word(value, annotation)
     if annotation in (typing.Callable, collections.abc.Callable):
         return _require(callable(value), value, annotation)
     try:
         return _require(isinstance(value, annotation), value, annotation)
     except TypeError:  # a protocol or a special form that has no runtime check
         return value
+
+
+def _fit_word(text: str, annotation: type[Word]) -> Word:
+    try:
+        return annotation.parse(text)
+    except ValueError as error:
+        raise Mismatch(text, annotation, reason=str(error)) from error
 
 
 def _fit_container(value: Any, annotation: Any, origin: Any, args: tuple[Any, ...]) -> Any:
@@ -171,4 +184,5 @@ def _fit_at(where: str, value: Any, annotation: Any) -> Any:
     try:
         return fit(value, annotation)
     except Mismatch as mismatch:
-        raise Mismatch(mismatch.value, mismatch.annotation, where + mismatch.where) from None
+        inner = where + mismatch.where
+        raise Mismatch(mismatch.value, mismatch.annotation, inner, mismatch.reason) from None

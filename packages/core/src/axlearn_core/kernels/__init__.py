@@ -1,6 +1,7 @@
 """Op specifications and their implementations: layers call the op, hardware packages provide."""
 
 from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec, attention
+from axlearn_core.kernels.biases import BucketedBias, LinearBias, ScoreBias
 from axlearn_core.kernels.masks import (
     BlockKind,
     Mask,
@@ -23,10 +24,13 @@ __all__ = [
     "AttentionInputs",
     "AttentionSpec",
     "BlockKind",
+    "BucketedBias",
     "Choice",
     "Kernel",
     "KernelError",
+    "LinearBias",
     "Mask",
+    "ScoreBias",
     "attention",
     "causal",
     "choose",

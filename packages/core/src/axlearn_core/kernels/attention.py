@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from axlearn_core.errors import UserError
+from axlearn_core.kernels.biases import ScoreBias
 from axlearn_core.kernels.masks import Mask
 from axlearn_core.kernels.selection import select
 
@@ -30,6 +31,8 @@ class AttentionSpec:
     platform: str  # "cpu", "gpu" or "tpu"
     positions_are_arange: bool  # queries and keys both stand at 0, 1, 2, ...
     segments_are_shared: bool  # queries and keys have the same segments, or none
+    bias: ScoreBias | None = None  # added to the capped scores
+    has_sinks: bool = False  # each query head has a score for attending to nothing
 
     @property
     def group(self) -> int:
@@ -45,7 +48,8 @@ class AttentionSpec:
     def __str__(self) -> str:
         heads = f"{self.query_heads}/{self.kv_heads} heads of {self.head_dim}"
         lengths = f"batch {self.batch}, {self.query_length} queries, {self.key_length} keys"
-        return f"attention({lengths}, {heads}, {self.dtype}, {self.mask}, {self.platform})"
+        extras = f", {self.bias}" * (self.bias is not None) + ", sinks" * self.has_sinks
+        return f"attention({lengths}, {heads}, {self.dtype}, {self.mask}{extras}, {self.platform})"
 
 
 class AttentionInputs(NamedTuple):
@@ -58,6 +62,8 @@ class AttentionInputs(NamedTuple):
     key_positions: jax.Array | None  # [(batch,) key] int; None is 0, 1, 2, ...
     query_segments: jax.Array | None  # [batch, query] int
     key_segments: jax.Array | None  # [batch, key] int
+    bias_parameters: jax.Array | None = None  # what the spec's bias takes
+    sinks: jax.Array | None = None  # [query_heads], scores
 
 
 def attention(
@@ -68,13 +74,16 @@ def attention(
     mask: Mask,
     scale: float | None = None,
     logit_cap: float | None = None,
+    bias: ScoreBias | None = None,
+    bias_parameters: jax.Array | None = None,
+    sinks: jax.Array | None = None,
     query_positions: jax.Array | None = None,
     key_positions: jax.Array | None = None,
     query_segments: jax.Array | None = None,
     key_segments: jax.Array | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
-    """Computes `softmax(mask(cap(scale * query @ key^T))) @ value`, for grouped heads.
+    """Computes `softmax(mask(cap(scale * query @ key^T) + bias)) @ value`, for grouped heads.
 
     Positions are places in the attended sequence, which is what masks compare. In training and
     prefill leave them out, packed documents included: kernels skip blocks only where they know
@@ -87,6 +96,10 @@ def attention(
         mask: Which query may attend to which key, such as `causal() & same_segment()`.
         scale: Of the scores; None is `head_dim ** -0.5`.
         logit_cap: Soft cap of the scores (arXiv:2408.00118, section 2), None is none.
+        bias: What is added to the scores by position, such as `LinearBias`.
+        bias_parameters: The arrays of a bias that is learned.
+        sinks: [query_heads], a score per head for attending to nothing: the weights of the keys
+            sum to less than 1 (arXiv:2309.17453; learned scores as in gpt-oss, arXiv:2508.10925).
         query_positions: [query] or [batch, query] int, None is 0, 1, 2, ...
         key_positions: [key] or [batch, key] int, None is 0, 1, 2, ...
         query_segments: [batch, query] int, for masks with `same_segment()`.
@@ -121,10 +134,20 @@ def attention(
         platform=jax.default_backend(),
         positions_are_arange=query_positions is None and key_positions is None,
         segments_are_shared=query_segments is key_segments,
+        bias=bias,
+        has_sinks=sinks is not None,
     )
     kernel = select("attention", spec, implementation)
     inputs = AttentionInputs(
-        query, key, value, query_positions, key_positions, query_segments, key_segments
+        query,
+        key,
+        value,
+        query_positions,
+        key_positions,
+        query_segments,
+        key_segments,
+        bias_parameters,
+        sinks,
     )
     output: jax.Array = kernel(spec, inputs)
     return output

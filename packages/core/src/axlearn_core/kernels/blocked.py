@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec
 from axlearn_core.kernels.masks import BlockKind, Mask
-from axlearn_core.kernels.scores import masked_softmax
+from axlearn_core.kernels.scores import grouped_bias, masked_softmax
 
 # Rows and columns of a block. Measured on CPUs: smaller ones skip more and multiply more slowly.
 _BLOCK = 128
@@ -46,15 +46,17 @@ class BlockedAttention:
             value: jax.Array,
             query_segments: jax.Array | None,
             key_segments: jax.Array | None,
+            bias_parameters: jax.Array | None,
+            sinks: jax.Array | None,
         ) -> jax.Array:
             outputs = []
             for block in query_blocks(spec.mask, spec.query_length, spec.key_length):
                 rows, columns = _slice(block.queries), _slice(block.keys)
+                places = jnp.arange(rows.start, rows.stop), jnp.arange(columns.start, columns.stop)
                 allowed = None
                 if block.kind is not BlockKind.FULL:
                     allowed = spec.mask.evaluate(
-                        jnp.arange(rows.start, rows.stop),
-                        jnp.arange(columns.start, columns.stop),
+                        *places,
                         None if query_segments is None else query_segments[:, rows],
                         None if key_segments is None else key_segments[:, columns],
                     )
@@ -62,12 +64,26 @@ class BlockedAttention:
                         allowed = allowed[:, None, None]  # every head alike
                 outputs.append(
                     _block(
-                        spec, query[:, :, :, rows], key[..., columns], value[:, :, columns], allowed
+                        spec,
+                        query[:, :, :, rows],
+                        key[..., columns],
+                        value[:, :, columns],
+                        allowed,
+                        grouped_bias(spec, *places, bias_parameters),
+                        sinks,
                     )
                 )
             return _unfold(spec, jnp.concatenate(outputs, axis=3))
 
-        output: jax.Array = core(query, key, value, inputs.query_segments, inputs.key_segments)
+        output: jax.Array = core(
+            query,
+            key,
+            value,
+            inputs.query_segments,
+            inputs.key_segments,
+            inputs.bias_parameters,
+            inputs.sinks,
+        )
         return output
 
 
@@ -109,6 +125,8 @@ def _block(
     key: jax.Array,
     value: jax.Array,
     allowed: jax.Array | None,
+    bias: jax.Array | None,
+    sinks: jax.Array | None,
 ) -> jax.Array:
     """Attends from one block of queries, [batch, kv, group, query, head_dim], to its keys."""
     batch, kv, group, queries, head_dim = query.shape
@@ -117,7 +135,7 @@ def _block(
         query.reshape(batch, kv, group * queries, head_dim), key, preferred_element_type=jnp.float32
     )
     scores = scores.reshape(batch, kv, group, queries, keys)
-    weights = masked_softmax(spec, scores, allowed).astype(value.dtype)
+    weights = masked_softmax(spec, scores, allowed, bias, sinks).astype(value.dtype)
     output = jnp.matmul(weights.reshape(batch, kv, group * queries, keys), value)
     return output.reshape(batch, kv, group, queries, spec.value_dim)
 

@@ -1,7 +1,8 @@
 """Attention masks as an algebra: `causal() & window(4096) & same_segment()`.
 
 A mask is a symbol until a kernel consumes it. A kernel may ask for the booleans (`evaluate`), or
-for what is known of a whole block before anything runs (`block`), and skip the block.
+for what is known of a whole block before anything runs (`block`), and skip the block. A mask is
+also a word: `causal & window(4096) & same_segment` in an override or a file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from axlearn_core.config import Word
+from axlearn_core.kernels.algebra import parse_algebra
 
 if TYPE_CHECKING:
     import jax
@@ -38,8 +42,23 @@ class Grid(NamedTuple):
     key_segment: Any | None  # [batch, 1, key] int, or None
 
 
-class Mask:
+class Mask(Word):
     """Says which query may attend to which key. Immutable, hashable, compared by value."""
+
+    @classmethod
+    def parse(cls, text: str) -> Mask:
+        """Reads an algebra of `full`, `causal`, `window(size)`, `prefix(length)`, `same_segment`.
+
+        Raises:
+            ValueError: if the text is something else.
+        """
+        mask: Mask = parse_algebra(text, _TERMS)
+        return mask
+
+    @property
+    def within_segment(self) -> Mask:
+        """What is left of the mask where all tokens are of one segment."""
+        return self
 
     @property
     def needs_segments(self) -> bool:
@@ -192,6 +211,10 @@ class Prefix(Mask):
 @dataclass(frozen=True, repr=False)
 class SameSegment(Mask):
     @property
+    def within_segment(self) -> Mask:
+        return full()
+
+    @property
     def needs_segments(self) -> bool:
         return True
 
@@ -212,6 +235,10 @@ class SameSegment(Mask):
 @dataclass(frozen=True, repr=False)
 class And(Mask):
     masks: tuple[Mask, ...]
+
+    @property
+    def within_segment(self) -> Mask:
+        return functools.reduce(operator.and_, (mask.within_segment for mask in self.masks))
 
     @property
     def needs_segments(self) -> bool:
@@ -237,6 +264,10 @@ class Or(Mask):
     masks: tuple[Mask, ...]
 
     @property
+    def within_segment(self) -> Mask:
+        return functools.reduce(operator.or_, (mask.within_segment for mask in self.masks))
+
+    @property
     def needs_segments(self) -> bool:
         return any(mask.needs_segments for mask in self.masks)
 
@@ -258,6 +289,10 @@ class Or(Mask):
 @dataclass(frozen=True, repr=False)
 class Not(Mask):
     mask: Mask
+
+    @property
+    def within_segment(self) -> Mask:
+        return ~self.mask.within_segment
 
     @property
     def needs_segments(self) -> bool:
@@ -305,6 +340,9 @@ def prefix(length: int) -> Mask:
 def same_segment() -> Mask:
     """A query attends to keys of its own segment: documents packed in one row stay apart."""
     return SameSegment()
+
+
+_TERMS = {make.__name__: make for make in (full, causal, window, prefix, same_segment)}
 
 
 def _kind(*, some: bool, every: bool) -> BlockKind:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec
-from axlearn_core.kernels.scores import masked_softmax
+from axlearn_core.kernels.scores import grouped_bias, masked_softmax
 
 
 class ReferenceAttention:
@@ -36,6 +36,8 @@ class ReferenceAttention:
             inputs.key,
             preferred_element_type=jnp.float32,
         )
-        weights = masked_softmax(spec, scores, allowed).astype(inputs.value.dtype)
+        bias = grouped_bias(spec, query_positions, key_positions, inputs.bias_parameters)
+        weights = masked_softmax(spec, scores, allowed, bias, inputs.sinks)
+        weights = weights.astype(inputs.value.dtype)
         output = jnp.einsum("bngqk,bknd->bqngd", weights, inputs.value)
         return output.reshape(spec.batch, spec.query_length, spec.query_heads, spec.value_dim)
