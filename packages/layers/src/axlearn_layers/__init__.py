@@ -36,6 +36,7 @@ from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
+from axlearn_layers.recurrent import RecurrentLayer
 from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
 from axlearn_layers.rotary_frequencies import (
@@ -128,6 +129,7 @@ __all__ = [
     "LayerList",
     "scanned_pattern",
     "Residual",
+    "RecurrentLayer",
     "Mamba2",
     "CausalConv",
     "SSDInputs",

@@ -11,13 +11,13 @@ from jax.scipy.linalg import solve_triangular
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.module import ParameterSpec, no_context
 from axlearn_core.module.context import Tree
-from axlearn_layers.chunks import Decay, number_documents, scan_chunks
+from axlearn_layers.chunks import Decay, scan_chunks
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.mamba import decay_initializer, step_bias_initializer
 from axlearn_layers.norms import Norm, RMSNorm
-from axlearn_layers.sequence import SequenceInfo, SequenceLayer
+from axlearn_layers.recurrent import RecurrentLayer
 
 
 class DeltaInputs(NamedTuple):
@@ -70,7 +70,7 @@ def _chunk(state: jax.Array, chunk: DeltaInputs, decay: Decay) -> tuple[jax.Arra
     return y, state * decay.before[:, -1, :, None, None] + added
 
 
-class GatedDeltaNet(SequenceLayer):
+class GatedDeltaNet(RecurrentLayer):
     """Mixes tokens by the gated delta rule instead of attention (arXiv:2412.06464).
 
     q, k, v, z, b, a = projections of the input; q, k, v = silu(conv(q, k, v)), without bias
@@ -84,7 +84,7 @@ class GatedDeltaNet(SequenceLayer):
     [value_heads, 2, value_dim], b and a [value_heads, 2].
     """
 
-    class Config(SequenceLayer.Config):
+    class Config(RecurrentLayer.Config):
         num_heads: int = REQUIRED
         num_value_heads: int | None = None  # None is num_heads
         key_dim: int = 128  # of a head
@@ -149,11 +149,6 @@ class GatedDeltaNet(SequenceLayer):
             )
         }
 
-    def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
-        document = number_documents(info.segment_ids, *x.shape[:2])
-        empty = self.init_cache(x.shape[0], 0, x.dtype.name)
-        return self._mix(x, empty, document, jnp.ones(x.shape[:2], bool))[0]
-
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         """Of the same size for any length; the state is float32."""
@@ -165,11 +160,6 @@ class GatedDeltaNet(SequenceLayer):
             "value": self.value_conv.init_cache(batch_size, dtype),
         }
 
-    def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
-        """As declared; tokens of segment 0 are padding at the end, and leave no trace."""
-        counts = jnp.ones(x.shape[:2], bool) if info.segment_ids is None else info.segment_ids > 0
-        return self._mix(x, cache, jnp.zeros(x.shape[:2], jnp.int32), counts)
-
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
         """Adds the recurrence as it is defined: reading for a key, writing, and reading."""
@@ -180,7 +170,6 @@ class GatedDeltaNet(SequenceLayer):
     def _mix(
         self, x: jax.Array, cache: Tree, document: jax.Array, counts: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        """Extends what is in the cache by tokens, of which those count that `counts` says."""
         cfg = self.config
         query_key, query_key_cache = self.query_key_conv.forward(
             self.query_key.forward(x), cache["query_key"], document, counts

@@ -11,15 +11,14 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, no_context, ones
 from axlearn_core.module.context import Tree
-from axlearn_layers.chunks import number_documents
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.sequence import SequenceInfo, SequenceLayer
+from axlearn_layers.recurrent import RecurrentLayer
 from axlearn_layers.ssd import SSDInputs, ssd
 
 
-class Mamba2(SequenceLayer):
+class Mamba2(RecurrentLayer):
     """Mixes tokens by a linear recurrence instead of attention (Mamba-2, arXiv:2405.21060).
 
     z, x, B, C, dt = projections of the input; x, B, C = silu(conv(x, B, C))
@@ -32,7 +31,7 @@ class Mamba2(SequenceLayer):
     over devices: z and x [heads, 2, head_dim], B and C [2, groups, state_dim], dt [heads].
     """
 
-    class Config(SequenceLayer.Config):
+    class Config(RecurrentLayer.Config):
         state_dim: int = 128
         head_dim: int = 64
         expand: int = 2  # heads * head_dim = expand * input_dim
@@ -113,11 +112,6 @@ class Mamba2(SequenceLayer):
             "scale": scale,
         }
 
-    def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
-        document = number_documents(info.segment_ids, *x.shape[:2])
-        empty = self.init_cache(x.shape[0], 0, x.dtype.name)
-        return self._mix(x, empty, document, jnp.ones(x.shape[:2], bool))[0]
-
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         """Of the same size for any length; the state is float32."""
@@ -129,11 +123,6 @@ class Mamba2(SequenceLayer):
             "key_query": self.key_query_conv.init_cache(batch_size, dtype),
         }
 
-    def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
-        """As declared; tokens of segment 0 are padding at the end, and leave no trace."""
-        counts = jnp.ones(x.shape[:2], bool) if info.segment_ids is None else info.segment_ids > 0
-        return self._mix(x, cache, jnp.zeros(x.shape[:2], jnp.int32), counts)
-
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
         """Adds the recurrence as it is defined: one update and one reading of the state."""
@@ -144,7 +133,6 @@ class Mamba2(SequenceLayer):
     def _mix(
         self, x: jax.Array, cache: Tree, document: jax.Array, counts: jax.Array
     ) -> tuple[jax.Array, Tree]:
-        """Extends what is in the cache by tokens, of which those count that `counts` says."""
         cfg = self.config
         gate_value = self.gate_value.forward(x)  # [batch, seq, heads, 2, head_dim]
         gate = gate_value[..., 0, :]
