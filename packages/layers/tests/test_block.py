@@ -116,3 +116,13 @@ def test_decoding_equals_the_whole_sequence_whatever_the_block(make, kind):
     last, _ = make.call(lm, state, ids[:, 5:], cache, method="extend")
     expected = make.call(lm, state, {"input_ids": ids}, method="logits")
     np.testing.assert_allclose(np.concatenate([prompt, last], axis=1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "formula", "_"), BLOCKS)
+def test_branch_scale_multiplies_what_each_branch_computes(make, rng, kind, formula, _):
+    block, state = make.build(config(kind).set(branch_scale=0.5))
+    x = rng.normal(size=(2, 5, DIM))
+    attend, feed, norm = branches(state)
+    expected = formula(x, lambda x: 0.5 * attend(x), lambda x: 0.5 * feed(x), norm)
+    y = make.call(block, state, x.astype(np.float32), SequenceInfo())
+    np.testing.assert_allclose(y, expected, atol=1e-5)

@@ -33,6 +33,8 @@ class Block(SequenceLayer):
         feed_forward: FeedForward.Config = GatedFeedForward.default_config()
         norm: Norm.Config = RMSNorm.default_config()  # of all norms
         dropout: Dropout.Config = Dropout.default_config()  # of what either branch computes
+        # Multiplies what a branch adds, such as (2 * depth) ** -0.5; Granite's residual_multiplier.
+        branch_scale: float | None = None
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -49,7 +51,7 @@ class Block(SequenceLayer):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         def attend(x: jax.Array) -> tuple[jax.Array, Tree]:
-            return self.dropout.forward(self.attention.forward(x, info)), {}
+            return self._branch(self.attention.forward(x, info)), {}
 
         return self._compute(x, attend)[0]
 
@@ -58,13 +60,21 @@ class Block(SequenceLayer):
         return self.attention.init_cache(batch_size, max_length, dtype)
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
-        return self._compute(x, lambda x: self.attention.extend(x, cache, info))
+        def attend(x: jax.Array) -> tuple[jax.Array, Tree]:
+            mixed, extended = self.attention.extend(x, cache, info)
+            return self._branch(mixed), extended
+
+        return self._compute(x, attend)
 
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         raise NotImplementedError(type(self))
 
     def _feed(self, x: jax.Array) -> jax.Array:
-        return self.dropout.forward(self.feed_forward.forward(x))
+        return self._branch(self.feed_forward.forward(x))
+
+    def _branch(self, x: jax.Array) -> jax.Array:
+        scale = self.config.branch_scale
+        return self.dropout.forward(x if scale is None else scale * x)
 
     def _add_norm(self, name: str) -> Norm:
         norm: Norm = self.add_child(name, self.config.norm.clone(input_dim=self.config.input_dim))
