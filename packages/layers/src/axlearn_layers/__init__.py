@@ -56,7 +56,14 @@ from axlearn_layers.router import (
 )
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.ssd import SSDInputs, ssd
-from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
+from axlearn_layers.stack import (
+    LayerList,
+    Remat,
+    Repeat,
+    Stack,
+    StackedLayer,
+    scanned_pattern,
+)
 
 __all__ = [
     "Linear",
@@ -104,6 +111,7 @@ __all__ = [
     "Dropout",
     "LayerDrop",
     "Stack",
+    "StackedLayer",
     "Repeat",
     "Remat",
     "LinearCrossEntropy",
