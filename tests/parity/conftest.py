@@ -16,6 +16,9 @@ from axlearn_core.module import functional
 from axlearn_core.training import Model
 from axlearn_experiments.weights import WeightMapping, import_weights
 
+# What is compiled here runs once, for a moment.
+QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
+
 
 class Pair:
     """Our model and theirs with the same random weights, which came through a file."""
@@ -40,7 +43,8 @@ class Pair:
         return jax.jit(
             lambda state, batch: functional(
                 self.ours, state=state, prng_key=None, inputs=(batch,), method="logits"
-            )[0]
+            )[0],
+            compiler_options=QUICK_TO_COMPILE,
         )
 
     def logits(self, batch):
@@ -68,7 +72,8 @@ class Pair:
                 place.copy_(parameter.grad)
         tensors = published(holder, self.directory / "gradients")
         expected = import_weights(self.mapping, self.ours, tensors)
-        return jax.jit(jax.grad(loss))(self.state), expected
+        gradient = jax.jit(jax.grad(loss), compiler_options=QUICK_TO_COMPILE)(self.state)
+        return gradient, expected
 
     def reload(self, tensors) -> PreTrainedModel:
         """Returns the model that transformers makes of exported tensors, all of which it knows."""
