@@ -1,5 +1,7 @@
 """Stacks of several kinds of layers: lists, scanned patterns, and their caches."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -73,6 +75,20 @@ def test_dense_layers_then_sparse_ones(make, x):
     states = [state["layer0"], copy_of(scanned, 0), copy_of(scanned, 1)]
     expected = unrolled(make, [dense, sparse, sparse], states, x)
     np.testing.assert_allclose(make.call(stack, state, x, SequenceInfo()), expected, atol=1e-5)
+
+
+def test_an_unrolled_stack_names_each_layer_and_its_parameters_in_order(make, x):
+    pattern = [LayerList.default_config().set(layers=[local_block(make)]), block(make)]
+    inner = Repeat.default_config().set(layer=block(make), num_layers=2)
+    layers = [block(make), Repeat.default_config().set(num_layers=2), inner]
+    layers[1].layer = LayerList.default_config().set(layers=[*pattern, inner])
+    stack, state = make.build(LayerList.Config(input_dim=16, layers=layers))
+    y = x
+    for layer, path, indices in stack.unrolled():
+        own = copy_of(functools.reduce(dict.get, path, state), *indices)
+        y = make.call(layer, own, y, SequenceInfo())
+    assert sum(1 for _ in stack.unrolled()) == 1 + 2 * (1 + 1 + 2) + 2
+    np.testing.assert_allclose(make.call(stack, state, x, SequenceInfo()), y, atol=1e-5)
 
 
 def test_decoding_through_nested_stacks_equals_the_whole_sequence(make):

@@ -1,7 +1,7 @@
 """Named experiments that compose the other packages."""
 
+from axlearn_experiments.families import llama
 from axlearn_experiments.text import (
-    llama,
     llama_1b,
     llama_7b,
     llama_85m,

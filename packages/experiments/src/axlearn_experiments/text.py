@@ -1,56 +1,16 @@
 """Language models of text, from a laptop's to a pod's.
 
-An experiment is a function that returns a trainer's config. `llama` is the shape that they share;
-the rest of each function is what makes it different.
+An experiment is a function that returns a trainer's config. They share the family `llama`; the rest
+of each function is what makes it different.
 """
 
 from __future__ import annotations
 
-from axlearn_core.module import Normal
 from axlearn_core.training import Evaluation, Input, Model, Trainer
+from axlearn_experiments.families import llama
 from axlearn_inputs import PackedInput, PrepareSpec, SentencePieceTrainer, SyntheticInput
-from axlearn_layers import CausalLM, GatedFeedForward, Remat, Repeat, Rotary, TransformerBlock
+from axlearn_layers import Remat, Repeat
 from axlearn_learners import AdamW, OptaxLearner, WarmupCosine, WarmupStableDecay
-
-
-def llama(
-    *,
-    vocab_size: int,
-    dim: int,
-    num_layers: int,
-    num_heads: int,
-    num_kv_heads: int,
-    hidden_dim: int,
-    theta: float = 10_000.0,
-    tied: bool = False,
-) -> CausalLM.Config:
-    """A decoder as in arXiv:2302.13971: RMS norm, rotary positions, SwiGLU, grouped queries.
-
-    Args:
-        vocab_size: number of token ids.
-        dim: width of the residual stream.
-        num_layers: blocks, scanned, so that compile time does not grow with them.
-        num_heads, num_kv_heads: query heads, and the key and value heads that they share.
-        hidden_dim: width inside the feed-forward layers.
-        theta: base of the rotary wavelengths.
-        tied: whether the output head is the embedding table.
-    """
-    block = TransformerBlock.default_config()
-    block.attention.set(
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        qkv=Rotary.default_config().set(theta=theta),
-    )
-    block.feed_forward = GatedFeedForward.default_config().set(hidden_dim=hidden_dim)
-    model = CausalLM.default_config().set(vocab_size=vocab_size, dim=dim)
-    model.stack = Repeat.default_config().set(layer=block, num_layers=num_layers)
-    if tied:
-        # As a head the table sums over dim, so it starts as small as any other projection; what
-        # the blocks read is scaled back to variance 1 (as in Gemma, arXiv:2403.08295).
-        small = Normal.default_config().set(stddev=dim**-0.5)
-        model.embedding.set(initializer=small, scale=dim**0.5)
-        model.head = None
-    return model
 
 
 def moby_dick(*, vocab_size: int, seq_len: int, batch_size: int) -> PackedInput.Config:
@@ -93,6 +53,7 @@ def quickstart() -> Trainer.Config:
         num_kv_heads=2,
         hidden_dim=352,
         tied=True,
+        embedding_scale=128**0.5,
     )
     cfg = trainer(model, data, peak_rate=3e-3, max_step=600)
     cfg.evaluations = {"held_out": held_out(data, every=150)}
@@ -137,6 +98,7 @@ def llama_1b() -> Trainer.Config:
         hidden_dim=8192,
         theta=500_000.0,
         tied=True,
+        embedding_scale=2048**0.5,
     )
     cfg = trainer(model, data, peak_rate=3e-4, max_step=100_000)
     return cfg.set(compute_dtype="bfloat16", mesh_shape={"fsdp": -1})

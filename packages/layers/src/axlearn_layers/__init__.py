@@ -61,7 +61,14 @@ from axlearn_layers.sequence import Memory, SequenceInfo, SequenceLayer
 from axlearn_layers.shared_bias import SharedBias
 from axlearn_layers.shared_keys import SharedKeys
 from axlearn_layers.ssd import SSDInputs, ssd
-from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
+from axlearn_layers.stack import (
+    LayerList,
+    Remat,
+    Repeat,
+    Stack,
+    StackedLayer,
+    scanned_pattern,
+)
 
 __all__ = [
     "Linear",
@@ -115,6 +122,7 @@ __all__ = [
     "Dropout",
     "LayerDrop",
     "Stack",
+    "StackedLayer",
     "Repeat",
     "Remat",
     "SharedKeys",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,21 @@ class Remat(Configurable):
         offload: str | None = None  # the same; kept in host memory
 
 
+class StackedLayer(NamedTuple):
+    """One layer of a stack, and where its parameters are: `state[a][b][c][indices]`."""
+
+    layer: SequenceLayer
+    path: tuple[str, ...]  # a, b, c: names below the stack
+    indices: tuple[int, ...]  # into the leading axes of each parameter there
+
+
 class Stack(SequenceLayer):
     """A sequence layer made of others."""
+
+    @no_context
+    def unrolled(self) -> Iterator[StackedLayer]:
+        """Yields each layer in the order of computation; stacks in a stack are unrolled too."""
+        raise NotImplementedError(type(self))
 
 
 class Repeat(Stack):
@@ -68,6 +81,12 @@ class Repeat(Stack):
     def initialize(self, key: jax.Array) -> Tree:
         key = fold_in_name(key, "layer")
         return {"layer": stacked_initialize(self.layer, self.config.num_layers, key)}
+
+    @no_context
+    def unrolled(self) -> Iterator[StackedLayer]:
+        for number in range(self.config.num_layers):
+            for layer, path, indices in _unrolled(self.layer):
+                yield StackedLayer(layer, ("layer", *path), (number, *indices))
 
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
@@ -116,6 +135,12 @@ class LayerList(Stack):
             for index, layer in enumerate(cfg.layers)
         ]
 
+    @no_context
+    def unrolled(self) -> Iterator[StackedLayer]:
+        for child in self.layers:
+            for layer, path, indices in _unrolled(child):
+                yield StackedLayer(layer, (child.name, *path), indices)
+
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         for layer in self.layers:
             x = _forward(layer, self.config.remat)(x, info)
@@ -158,6 +183,13 @@ def scanned_pattern(
     return LayerList.default_config().set(
         layers=[repeated, period.clone(layers=list(pattern[:rest]))]
     )
+
+
+def _unrolled(layer: SequenceLayer) -> Iterator[StackedLayer]:
+    if isinstance(layer, Stack):
+        yield from layer.unrolled()
+    else:
+        yield StackedLayer(layer, (), ())
 
 
 def _forward(
