@@ -9,8 +9,7 @@ from __future__ import annotations
 from axlearn_core.training import Evaluation, Input, Model, Trainer
 from axlearn_experiments.families import llama
 from axlearn_inputs import PackedInput, PrepareSpec, SentencePieceTrainer, SyntheticInput
-from axlearn_layers import Remat, Repeat
-from axlearn_learners import AdamW, OptaxLearner, WarmupCosine, WarmupStableDecay
+from axlearn_learners import AdamW, OptaxLearner, WarmupCosine
 
 
 def moby_dick(*, vocab_size: int, seq_len: int, batch_size: int) -> PackedInput.Config:
@@ -101,29 +100,4 @@ def llama_1b() -> Trainer.Config:
         embedding_scale=2048**0.5,
     )
     cfg = trainer(model, data, peak_rate=3e-4, max_step=100_000)
-    return cfg.set(compute_dtype="bfloat16", mesh_shape={"fsdp": -1})
-
-
-def llama_7b() -> Trainer.Config:
-    """6.7B parameters in the shape of Llama 2 7B (arXiv:2307.09288), for a pod.
-
-    The rate stays at its peak for most of the run, so that the run can be prolonged
-    (arXiv:2404.06395); activations are recomputed but for each block's residual stream.
-    """
-    data = SyntheticInput.default_config().set(vocab_size=32_000, seq_len=4096, batch_size=1024)
-    model = llama(
-        vocab_size=32_000,
-        dim=4096,
-        num_layers=32,
-        num_heads=32,
-        num_kv_heads=32,
-        hidden_dim=11_008,
-    )
-    assert isinstance(model.stack, Repeat.Config)
-    model.stack.remat = Remat.default_config().set(save="block_hidden")
-    cfg = trainer(model, data, peak_rate=3e-4, max_step=500_000)
-    assert isinstance(cfg.learner, OptaxLearner.Config)
-    cfg.learner.optimizer.learning_rate = WarmupStableDecay.default_config().set(
-        peak=3e-4, warmup=2000
-    )
     return cfg.set(compute_dtype="bfloat16", mesh_shape={"fsdp": -1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
 from axlearn_layers.attention_bias import AttentionBias
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Stack
+from axlearn_layers.stack import Stack, StackedLayer, unrolled_layers
 
 
 class SharedBias(Stack):
@@ -30,6 +31,11 @@ class SharedBias(Stack):
         cfg = self.config
         self.bias: AttentionBias = self.add_child("bias", cfg.bias)
         self.inner: SequenceLayer = self.add_child("inner", cfg.inner.set(input_dim=cfg.input_dim))
+
+    @no_context
+    def unrolled(self) -> Iterator[StackedLayer]:
+        for layer, path, indices in unrolled_layers(self.inner):
+            yield StackedLayer(layer, ("inner", *path), indices)
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         return self.inner.forward(x, info._replace(bias=self.bias.forward()))

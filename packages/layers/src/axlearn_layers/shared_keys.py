@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from axlearn_core.module import OutputCollection, capture, emit, flatten_paths, 
 from axlearn_core.module.context import Tree
 from axlearn_layers.cache import KeysAndValues
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Stack
+from axlearn_layers.stack import Stack, StackedLayer, unrolled_layers
 
 
 class SharedKeys(Stack):
@@ -34,6 +35,12 @@ class SharedKeys(Stack):
         cfg = self.config
         self.first: SequenceLayer = self.add_child("first", cfg.first.set(input_dim=cfg.input_dim))
         self.rest: SequenceLayer = self.add_child("rest", cfg.rest.set(input_dim=cfg.input_dim))
+
+    @no_context
+    def unrolled(self) -> Iterator[StackedLayer]:
+        for child in (self.first, self.rest):
+            for layer, path, indices in unrolled_layers(child):
+                yield StackedLayer(layer, (child.name, *path), indices)
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         x, outputs = capture(self.first.forward)(x, info)

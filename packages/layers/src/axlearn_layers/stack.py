@@ -85,7 +85,7 @@ class Repeat(Stack):
     @no_context
     def unrolled(self) -> Iterator[StackedLayer]:
         for number in range(self.config.num_layers):
-            for layer, path, indices in _unrolled(self.layer):
+            for layer, path, indices in unrolled_layers(self.layer):
                 yield StackedLayer(layer, ("layer", *path), (number, *indices))
 
     @no_context
@@ -138,7 +138,7 @@ class LayerList(Stack):
     @no_context
     def unrolled(self) -> Iterator[StackedLayer]:
         for child in self.layers:
-            for layer, path, indices in _unrolled(child):
+            for layer, path, indices in unrolled_layers(child):
                 yield StackedLayer(layer, (child.name, *path), indices)
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
@@ -185,7 +185,8 @@ def scanned_pattern(
     )
 
 
-def _unrolled(layer: SequenceLayer) -> Iterator[StackedLayer]:
+def unrolled_layers(layer: SequenceLayer) -> Iterator[StackedLayer]:
+    """Yields the layers of a stack, or else the one layer that it is."""
     if isinstance(layer, Stack):
         yield from layer.unrolled()
     else:

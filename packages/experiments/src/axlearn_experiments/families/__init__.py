@@ -1,5 +1,7 @@
 """Published model families: a function that returns a config, and a mapping of the weights."""
 
+from axlearn_experiments.families.afm import afm
+from axlearn_experiments.families.deepseek import DEEPSEEK_V3_WEIGHTS, deepseek_v3
 from axlearn_experiments.families.gemma import GEMMA2_WEIGHTS, GEMMA3_WEIGHTS, gemma2, gemma3
 from axlearn_experiments.families.gpt2 import GPT2_WEIGHTS, gpt2
 from axlearn_experiments.families.llama import LLAMA_WEIGHTS, llama
@@ -17,6 +19,7 @@ from axlearn_experiments.families.qwen import (
 )
 
 __all__ = [
+    "DEEPSEEK_V3_WEIGHTS",
     "GEMMA2_WEIGHTS",
     "GEMMA3_WEIGHTS",
     "GPT2_WEIGHTS",
@@ -28,6 +31,8 @@ __all__ = [
     "QWEN2_WEIGHTS",
     "QWEN3_MOE_WEIGHTS",
     "QWEN3_WEIGHTS",
+    "afm",
+    "deepseek_v3",
     "gemma2",
     "gemma3",
     "gpt2",

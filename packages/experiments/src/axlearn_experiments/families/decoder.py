@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from axlearn_core.kernels import Mask, causal, same_segment, window
 from axlearn_core.module import Normal
-from axlearn_layers import CausalLM, Norm, Repeat, SequenceLayer, scanned_pattern
+from axlearn_layers import CausalLM, Norm, Repeat, SequenceLayer, Stack, scanned_pattern
 
 
 def decoder(
@@ -18,21 +18,43 @@ def decoder(
 ) -> CausalLM.Config:
     """A language model whose `num_layers` layers repeat those given, in turn.
 
-    Args:
-        layers: the pattern; scanned, so that compile time does not grow with depth.
-        vocab_size: number of token ids.
-        dim: width of the residual stream.
-        num_layers: layers in all.
-        norm: of what the output head reads.
-        tied: whether the output head is the embedding table.
-        embedding_scale: multiplies what is looked up in the table.
+    They are scanned, so that compile time does not grow with depth. See `language_model`.
     """
-    model = CausalLM.default_config().set(vocab_size=vocab_size, dim=dim, norm=norm)
-    model.stack = (
+    stack = (
         Repeat.default_config().set(layer=layers[0], num_layers=num_layers)
         if len(layers) == 1
         else scanned_pattern(layers, num_layers)
     )
+    return language_model(
+        stack,
+        vocab_size=vocab_size,
+        dim=dim,
+        norm=norm,
+        tied=tied,
+        embedding_scale=embedding_scale,
+    )
+
+
+def language_model(
+    stack: Stack.Config,
+    *,
+    vocab_size: int,
+    dim: int,
+    norm: Norm.Config,
+    tied: bool,
+    embedding_scale: float | None = None,
+) -> CausalLM.Config:
+    """A language model on any stack.
+
+    Args:
+        stack: all layers.
+        vocab_size: number of token ids.
+        dim: width of the residual stream.
+        norm: of what the output head reads.
+        tied: whether the output head is the embedding table.
+        embedding_scale: multiplies what is looked up in the table.
+    """
+    model = CausalLM.default_config().set(vocab_size=vocab_size, dim=dim, norm=norm, stack=stack)
     model.embedding.scale = embedding_scale
     if tied:
         # As a head the table sums over dim, so it starts as small as any other projection.

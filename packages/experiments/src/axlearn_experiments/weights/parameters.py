@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from axlearn_core.module import Layer, ParameterSpec, flatten_paths
 from axlearn_experiments.weights.errors import WeightsError, listing
-from axlearn_layers import Stack
+from axlearn_layers import SequenceLayer, Stack
 
 
 class Parameter(NamedTuple):
@@ -52,5 +52,9 @@ def _walk(layer: Layer, name: str, path: str, indices: tuple[int, ...]) -> Itera
                 yield from _walk(
                     each.layer, f"{name}{key}/{number}/", path + below, indices + each.indices
                 )
+            for own, other in child.children.items():  # what its layers share, such as a bias
+                if isinstance(other, Layer) and not isinstance(other, SequenceLayer):
+                    below = f"{key}/{own}/"
+                    yield from _walk(other, name + below, path + below, indices)
         elif isinstance(child, Layer):
             yield from _walk(child, f"{name}{key}/", f"{path}{key}/", indices)
