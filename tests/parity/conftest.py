@@ -91,7 +91,8 @@ def randomized(theirs: type[PreTrainedModel], config: PreTrainedConfig) -> PreTr
     model = theirs(config).eval()
     rng = np.random.default_rng(0)
     with torch.no_grad():
-        for parameter in model.parameters():
+        biases = [buffer for name, buffer in model.named_buffers() if name.endswith("bias")]
+        for parameter in [*model.parameters(), *biases]:
             if parameter.ndim == 1:
                 parameter.add_(torch.as_tensor(0.2 * rng.normal(size=parameter.shape)))
     return model

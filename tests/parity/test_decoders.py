@@ -4,6 +4,8 @@ Nothing is at its default: other thetas and eps, several key and value heads, he
 equal parts of the width, windows shorter than the sequences.
 """
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import transformers as hf
 
 from axlearn_experiments import families as ours
 from axlearn_experiments.weights import export_weights
-from axlearn_layers import LinearFrequencies, Llama3Frequencies
+from axlearn_layers import LinearFrequencies, Llama3Frequencies, YarnFrequencies
 
 VOCAB, DIM, LAYERS, HEADS, KV_HEADS, HIDDEN = 101, 48, 3, 6, 2, 80
 LENGTH = 33
@@ -286,6 +288,57 @@ def mamba2():
     )
 
 
+def deepseek_v3():
+    scale = (8 + 4) ** -0.5 * (0.1 * math.log(4.0) + 1) ** 2
+    return (
+        ours.deepseek_v3(
+            vocab_size=VOCAB,
+            dim=DIM,
+            num_layers=3,
+            num_dense_layers=1,
+            num_heads=HEADS,
+            query_rank=20,
+            kv_rank=14,
+            hidden_dim=HIDDEN,
+            expert_hidden_dim=12,
+            num_experts=8,
+            top_k=3,
+            num_groups=4,
+            top_groups=2,
+            content_dim=8,
+            rotary_dim=4,
+            value_dim=6,
+            theta=500.0,
+            frequencies=YarnFrequencies.Config(factor=4.0, original_length=8, amplitude=1.0),
+            scale=scale,
+        ),
+        hf.DeepseekV3ForCausalLM,
+        hf.DeepseekV3Config(
+            **SIZES | {"num_key_value_heads": HEADS},
+            first_k_dense_replace=1,
+            q_lora_rank=20,
+            kv_lora_rank=14,
+            moe_intermediate_size=12,
+            n_routed_experts=8,
+            num_experts_per_tok=3,
+            n_group=4,
+            topk_group=2,
+            qk_nope_head_dim=8,
+            qk_rope_head_dim=4,
+            v_head_dim=6,
+            rope_parameters=rope(
+                500.0,
+                rope_type="yarn",
+                factor=4.0,
+                original_max_position_embeddings=8,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+            ),
+        ),
+        ours.DEEPSEEK_V3_WEIGHTS,
+    )
+
+
 FAMILIES = (
     gpt2,
     llama2,
@@ -300,6 +353,7 @@ FAMILIES = (
     olmo2,
     phi3,
     mamba2,
+    deepseek_v3,
 )
 
 
@@ -348,12 +402,14 @@ def test_gradients_are_equal(pair):
     weights = np.random.default_rng(0).integers(0, 2, (2, LENGTH)).astype(np.float32)
     batch = {"input_ids": ids[:, :-1], "target_ids": ids[:, 1:], "target_weights": weights}
 
-    def compare(ours, theirs):
+    def compare(spec, ours, theirs):
+        if not spec.trainable:
+            return
         scale = np.abs(theirs).max()
         assert scale > 0
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-3)
 
-    jax.tree.map(compare, *pair.gradients(batch))
+    jax.tree.map(compare, pair.ours.parameter_specs(), *pair.gradients(batch))
 
 
 def test_exporting_what_was_imported_gives_the_same_bits_and_names(pair):
