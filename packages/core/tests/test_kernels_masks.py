@@ -15,13 +15,14 @@ from axlearn_core.config import (
     from_json,
     to_json,
 )
-from axlearn_core.kernels import BlockKind, Mask, causal, full, prefix, same_segment, window
+from axlearn_core.kernels import BlockKind, Mask, causal, chunk, full, prefix, same_segment, window
 
 _LEAVES = st.one_of(
     st.just(full()),
     st.just(causal()),
     st.builds(window, st.integers(1, 12)),
     st.builds(prefix, st.integers(1, 12)),
+    st.builds(chunk, st.integers(1, 12)),
     st.just(same_segment()),
 )
 MASKS = st.recursive(
@@ -68,6 +69,7 @@ def _python(text, query, key, same):
         "causal": key <= query,
         "window": lambda size: -size < query - key < size,
         "prefix": lambda length: key < length,
+        "chunk": lambda size: query // size == key // size,
         "same_segment": same,
         "invert": lambda value: not value,
     }
@@ -93,7 +95,7 @@ def test_a_block_said_to_be_empty_or_full_is(mask, queries, keys, segments):
     assert not (kind is BlockKind.FULL and not allowed.all())
 
 
-@given(st.sampled_from([causal(), window(5), prefix(7), full()]), RANGES, RANGES)
+@given(st.sampled_from([causal(), window(5), prefix(7), chunk(5), full()]), RANGES, RANGES)
 def test_blocks_of_simple_masks_are_known_exactly(mask, queries, keys):
     allowed = _evaluate(mask, queries, keys, np.ones(30, int))
     exact = (
@@ -186,6 +188,23 @@ def test_causal_window_counts_the_own_position():
 def test_positions_may_differ_between_rows_of_a_batch():
     allowed = causal().evaluate(np.array([[0], [2]]), np.arange(3))
     np.testing.assert_array_equal(allowed, [[[True, False, False]], [[True, True, True]]])
+
+
+@given(MASKS, RANGES, RANGES, st.integers(1, 12))
+def test_a_relative_mask_allows_the_same_wherever_the_sequence_begins(mask, queries, keys, shift):
+    segments = np.ones(50, int)
+    here = _evaluate(mask, queries, keys, segments)
+    there = _evaluate(mask, _moved(queries, shift), _moved(keys, shift), segments)
+    assert not mask.is_relative or (here == there).all()
+
+
+def _moved(positions, shift):
+    return range(positions.start + shift, positions.stop + shift)
+
+
+@pytest.mark.parametrize("mask", [causal() & chunk(4), causal() | prefix(4), ~chunk(2)])
+def test_prefixes_and_chunks_are_not_relative(mask):
+    assert not mask.is_relative
 
 
 def test_equal_masks_are_equal_and_hash_alike():

@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import REQUIRED, BuildError
-from axlearn_core.kernels import causal, full, recording_choices, same_segment, window
-from axlearn_layers import Attention, FusedQKV, Rotary, SequenceInfo
+from axlearn_core.kernels import (
+    causal,
+    chunk,
+    full,
+    prefix,
+    recording_choices,
+    same_segment,
+    window,
+)
+from axlearn_layers import Attention, FusedQKV, Rotary, SeparateQKV, SequenceInfo
 
 DIM, HEADS, KV, HEAD_DIM = 12, 4, 2, 6
 
@@ -145,3 +153,31 @@ def test_rotary_wraps_any_projection():
     layer = config(qkv=wrapped).instantiate()
     assert isinstance(layer.qkv.inner.inner, FusedQKV)
     assert wrapped.inner.inner.input_dim is REQUIRED
+
+
+@pytest.mark.parametrize("mask", [causal() & chunk(3), causal() | prefix(2)])
+def test_masks_that_count_from_the_beginning_count_from_each_documents(make, x, mask):
+    layer, state = make.build(config(mask=mask & same_segment()))
+    positions = np.array([[0, 1, 2, 3, 0, 1, 2]] * 2)
+    packed = SequenceInfo(positions, np.array([[1, 1, 1, 1, 2, 2, 2]] * 2))
+    first = make.call(layer, state, x[:, :4], SequenceInfo())
+    second = make.call(layer, state, x[:, 4:], SequenceInfo())
+    y = make.call(layer, state, x, packed)
+    np.testing.assert_allclose(y, np.concatenate([first, second], 1), atol=1e-5)
+
+
+def test_separate_projections_equal_the_fused_one(make, x):
+    fused, state = make.build(config())
+    weight = state["qkv"]["projection"]["weight"]
+    parts = {
+        "query": weight[:, :, :-2].reshape(DIM, HEADS, HEAD_DIM),
+        "key": weight[:, :, -2],
+        "value": weight[:, :, -1],
+    }
+    separate = config(qkv=SeparateQKV.default_config()).instantiate()
+    separate_state = {**state, "qkv": {name: {"weight": w} for name, w in parts.items()}}
+    np.testing.assert_allclose(
+        make.call(separate, separate_state, x, SequenceInfo()),
+        make.call(fused, state, x, SequenceInfo()),
+        atol=1e-6,
+    )

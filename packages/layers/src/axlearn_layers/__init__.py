@@ -3,6 +3,7 @@
 from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.attention import Attention
 from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
+from axlearn_layers.attention_layer import AttentionLayer
 from axlearn_layers.block import (
     Block,
     BranchNormBlock,
@@ -11,15 +12,17 @@ from axlearn_layers.block import (
     SandwichBlock,
     TransformerBlock,
 )
-from axlearn_layers.cache import CachedKeys, ContiguousCache, KVCache
+from axlearn_layers.cache import ContiguousCache, KeysAndValues, KVCache
 from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
+from axlearn_layers.cross_attention import CrossAttention
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
+from axlearn_layers.latent_attention import LatentAttention
 from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
@@ -35,7 +38,7 @@ from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
-from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper
+from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper, QueryOnly, SeparateQKV
 from axlearn_layers.recurrent import RecurrentLayer
 from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
@@ -54,7 +57,9 @@ from axlearn_layers.router import (
     SoftmaxRouter,
     TopKRouter,
 )
-from axlearn_layers.sequence import SequenceInfo, SequenceLayer
+from axlearn_layers.sequence import Memory, SequenceInfo, SequenceLayer
+from axlearn_layers.shared_bias import SharedBias
+from axlearn_layers.shared_keys import SharedKeys
 from axlearn_layers.ssd import SSDInputs, ssd
 from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
 
@@ -71,6 +76,8 @@ __all__ = [
     "QKV",
     "QKVProjection",
     "FusedQKV",
+    "SeparateQKV",
+    "QueryOnly",
     "QKVWrapper",
     "QKNorm",
     "Rotary",
@@ -82,17 +89,21 @@ __all__ = [
     "PositionEmbedding",
     "LearnedPositions",
     "SinusoidalPositions",
+    "AttentionLayer",
     "Attention",
+    "CrossAttention",
+    "LatentAttention",
     "AttentionBias",
     "Alibi",
     "T5Bias",
     "KVCache",
-    "CachedKeys",
+    "KeysAndValues",
     "ContiguousCache",
     "FeedForward",
     "GatedFeedForward",
     "DenseFeedForward",
     "ScaledDim",
+    "Memory",
     "SequenceInfo",
     "SequenceLayer",
     "Block",
@@ -106,6 +117,8 @@ __all__ = [
     "Stack",
     "Repeat",
     "Remat",
+    "SharedKeys",
+    "SharedBias",
     "LinearCrossEntropy",
     "LossShape",
     "LossSums",

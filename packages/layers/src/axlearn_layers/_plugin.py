@@ -14,6 +14,8 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("layer_norm", "norms:LayerNorm", "Layer norm with bias (arXiv:1607.06450)."),
         _layer("group_norm", "norms:GroupNorm", "Layer norm of parts (arXiv:1803.08494)."),
         _layer("fused_qkv", "qkv:FusedQKV", "Grouped queries, keys, values (arXiv:2305.13245)."),
+        _layer("separate_qkv", "qkv:SeparateQKV", "Queries, keys and values, each its own weight."),
+        _layer("query_only", "qkv:QueryOnly", "Queries of a layer that reads another's keys."),
         _layer("qk_norm", "qk_norm:QKNorm", "Normed queries and keys (arXiv:2302.05442)."),
         _layer("rotary", "rotary:Rotary", "Rotary positions around a QKV (arXiv:2104.09864)."),
         _frequencies("rotary", "RotaryFrequencies", "Rotary frequencies, as they are."),
@@ -26,6 +28,8 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("alibi", "attention_bias:Alibi", "Scores less distance (arXiv:2108.12409)."),
         _layer("t5_bias", "attention_bias:T5Bias", "Learned relative bias (arXiv:1910.10683)."),
         _layer("attention", "attention:Attention", "Multi-head attention (arXiv:1706.03762)."),
+        _layer("cross_attention", "cross_attention:CrossAttention", "Reads another sequence."),
+        _layer("latent_attention", "latent_attention:LatentAttention", "MLA (arXiv:2405.04434)."),
         _layer("contiguous_cache", "cache:ContiguousCache", "Keys and values, slot = position."),
         _layer("gated_feed_forward", "feed_forward:GatedFeedForward", "SwiGLU (arXiv:2002.05202)."),
         _layer("dense_feed_forward", "feed_forward:DenseFeedForward", "Two linear maps, GELU."),
@@ -48,6 +52,10 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("dropless", "dispatch:Dropless", "Sorted tokens, ragged matrix products."),
         _layer("capacity_dispatch", "dispatch:CapacityDispatch", "GShard (arXiv:2006.16668)."),
         _layer("layer_list", "stack:LayerList", "Layers of any kinds, one after the other."),
+        _layer("shared_keys", "shared_keys:SharedKeys", "Layers on one cache (arXiv:2507.13575)."),
+        _layer(
+            "shared_bias", "shared_bias:SharedBias", "One bias of the scores for a stack, as T5."
+        ),
         _layer("residual", "residual:Residual", "One pre-norm branch, such as Mamba's block."),
         _layer("mamba2", "mamba:Mamba2", "State-space duality (arXiv:2405.21060)."),
         _layer("gated_delta_net", "delta_net:GatedDeltaNet", "arXiv:2412.06464."),

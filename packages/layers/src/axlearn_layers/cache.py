@@ -12,12 +12,13 @@ from axlearn_core.module import Module, no_context
 from axlearn_core.module.context import Tree
 
 
-class CachedKeys(NamedTuple):
-    """The keys and values that a query may look at."""
+class KeysAndValues(NamedTuple):
+    """What queries may look at."""
 
     key: jax.Array  # [batch, slots, num_kv_heads, head_dim]
-    value: jax.Array  # [batch, slots, num_kv_heads, head_dim]
-    positions: jax.Array  # [slots] or [batch, slots] int, where each stands in its sequence
+    value: jax.Array  # [batch, slots, num_kv_heads, value_dim]
+    # [slots] or [batch, slots] int, where each stands in its sequence; None is 0, 1, 2, ...
+    positions: jax.Array | None = None
 
 
 class KVCache(Module):
@@ -27,6 +28,7 @@ class KVCache(Module):
         # Set by the attention.
         num_kv_heads: int = REQUIRED
         head_dim: int = REQUIRED
+        value_dim: int | None = None  # None is head_dim
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
@@ -36,7 +38,7 @@ class KVCache(Module):
     @no_context
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
-    ) -> tuple[Tree, CachedKeys]:
+    ) -> tuple[Tree, KeysAndValues]:
         """Stores new keys and values, [batch, seq, ...], at positions [batch, seq].
 
         Returns:
@@ -56,17 +58,22 @@ class ContiguousCache(KVCache):
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
-        shape = (batch_size, max_length, self.config.num_kv_heads, self.config.head_dim)
-        return {"key": jnp.zeros(shape, dtype), "value": jnp.zeros(shape, dtype)}
+        cfg = self.config
+        shape = (batch_size, max_length, cfg.num_kv_heads)
+        value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
+        return {
+            "key": jnp.zeros((*shape, cfg.head_dim), dtype),
+            "value": jnp.zeros((*shape, value_dim), dtype),
+        }
 
     @no_context
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
-    ) -> tuple[Tree, CachedKeys]:
+    ) -> tuple[Tree, KeysAndValues]:
         rows = jnp.arange(key.shape[0])[:, None]
         keys = state["key"].at[rows, positions].set(key.astype(state["key"].dtype), mode="drop")
         values = (
             state["value"].at[rows, positions].set(value.astype(state["value"].dtype), mode="drop")
         )
         slots = jnp.arange(keys.shape[1])
-        return {"key": keys, "value": values}, CachedKeys(keys, values, slots)
+        return {"key": keys, "value": values}, KeysAndValues(keys, values, slots)

@@ -32,6 +32,13 @@ class Projection(Layer):
         """[..., *input_dim] -> [..., *output_dim]."""
         raise NotImplementedError(type(self))
 
+    def weight(self) -> jax.Array:
+        """Returns the matrix of the linear map, [*input_dim, *output_dim].
+
+        For what is computed with the weight itself, such as its norm or its product with another.
+        """
+        raise NotImplementedError(type(self))
+
 
 class Linear(Projection):
     """y = x W + b, where W has the shape [*input_dim, *output_dim] and b is optional.
@@ -68,6 +75,9 @@ class Linear(Projection):
         weight = self.param("weight").astype(x.dtype)
         y = jnp.tensordot(x, weight, axes=len(_tuple(self.config.input_dim)))
         return y + self.param("bias").astype(x.dtype) if self.config.bias else y
+
+    def weight(self) -> jax.Array:
+        return self.param("weight")
 
 
 def _tuple(value: T | tuple[T, ...]) -> tuple[T, ...]:

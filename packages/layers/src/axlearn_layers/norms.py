@@ -22,7 +22,7 @@ class Norm(Layer):
     class Config(Layer.Config):
         input_dim: int = REQUIRED
         eps: float = 1e-6  # added to the variance
-        axis: str = "embed"  # logical axis of the parameters; parents set it
+        axis: str | None = "embed"  # logical axis of the parameters; parents set it
 
     def forward(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError(type(self))

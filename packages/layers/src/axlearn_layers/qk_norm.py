@@ -26,11 +26,16 @@ class QKNorm(QKVWrapper):
         super().__init__(config, **place)
         cfg = self.config
         self.query_norm: Norm = self.add_child("query_norm", self._norm(cfg.num_heads, "heads"))
-        self.key_norm: Norm = self.add_child("key_norm", self._norm(cfg.num_kv_heads, "kv_heads"))
+        self.key_norm: Norm | None = None
+        if self.makes_keys:
+            self.key_norm = self.add_child("key_norm", self._norm(cfg.num_kv_heads, "kv_heads"))
 
     def forward(self, x: jax.Array, positions: jax.Array | None) -> QKV:
         query, key, value = self.inner.forward(x, positions)
-        return QKV(self._apply(self.query_norm, query), self._apply(self.key_norm, key), value)
+        query = self._apply(self.query_norm, query)
+        if key is not None and self.key_norm is not None:
+            key = self._apply(self.key_norm, key)
+        return QKV(query, key, value)
 
     def _norm(self, heads: int, axis: str) -> Norm.Config:
         cfg = self.config

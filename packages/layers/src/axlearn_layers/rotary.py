@@ -39,16 +39,20 @@ class Rotary(QKVWrapper):
         self._frequencies: RotaryFrequencies = cfg.frequencies.instantiate()
 
     def forward(self, x: jax.Array, positions: jax.Array | None) -> QKV:
-        qkv = self.inner.forward(x, positions)
+        query, key, value = self.inner.forward(x, positions)
         if positions is None:
             positions = jnp.arange(x.shape[1])[None]
-        angles = positions[..., None, None] * self._frequencies(
-            self.config.theta, self._dim, positions
-        )
-        amplitude = self._frequencies.amplitude
-        cos = (amplitude * jnp.cos(angles)).astype(x.dtype)
-        sin = (amplitude * jnp.sin(angles)).astype(x.dtype)
-        return QKV(rotate(qkv.query, cos, sin), rotate(qkv.key, cos, sin), qkv.value)
+        cos, sin = cosines(self._frequencies, self.config.theta, self._dim, positions, x.dtype)
+        return QKV(rotate(query, cos, sin), None if key is None else rotate(key, cos, sin), value)
+
+
+def cosines(
+    frequencies: RotaryFrequencies, theta: float, dim: int, positions: jax.Array, dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Returns cosines and sines, [batch, seq, 1, dim / 2], for positions [batch, seq]."""
+    angles = positions[..., None, None] * frequencies(theta, dim, positions)
+    amplitude = frequencies.amplitude
+    return (amplitude * jnp.cos(angles)).astype(dtype), (amplitude * jnp.sin(angles)).astype(dtype)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:

@@ -11,8 +11,17 @@ from typing import NamedTuple
 import jax
 
 from axlearn_core.config import REQUIRED
+from axlearn_core.kernels import ScoreBias
 from axlearn_core.module import Layer, no_context
 from axlearn_core.module.context import Tree
+from axlearn_layers.cache import KeysAndValues
+
+
+class Memory(NamedTuple):
+    """Another sequence that cross attention reads, such as an encoder's output."""
+
+    vectors: jax.Array  # [batch, memory, dim]
+    segment_ids: jax.Array | None = None  # [batch, memory] int32, 0 is padding; None is none
 
 
 class SequenceInfo(NamedTuple):
@@ -22,6 +31,10 @@ class SequenceInfo(NamedTuple):
     positions: jax.Array | None = None
     # [batch, seq] int32, 0 is padding, packed documents are 1, 2, ...; None is one document a row.
     segment_ids: jax.Array | None = None
+    # What stacks give to the layers below them.
+    memory: Memory | None = None
+    shared: KeysAndValues | None = None  # of an earlier layer, see `SharedKeys`
+    bias: tuple[ScoreBias, jax.Array | None] | None = None  # of all scores, see `SharedBias`
 
 
 class SequenceLayer(Layer):

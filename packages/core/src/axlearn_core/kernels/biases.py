@@ -13,7 +13,10 @@ import jax.numpy as jnp
 
 
 class ScoreBias:
-    """A function of head, query position and key position. Immutable, hashable."""
+    """A function of head, query position and key position. Immutable, hashable.
+
+    Registered with JAX as static, it may travel among the arguments of a transformed function.
+    """
 
     def evaluate(
         self,
@@ -31,6 +34,7 @@ class ScoreBias:
         raise NotImplementedError(type(self))
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class LinearBias(ScoreBias):
     """-slope_h * |query - key| (ALiBi, arXiv:2108.12409)."""
@@ -47,6 +51,7 @@ class LinearBias(ScoreBias):
         return -jnp.asarray(self.slopes, jnp.float32)[:, None, None] * distances[..., None, :, :]
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class BucketedBias(ScoreBias):
     """parameters[h, bucket(key - query)], parameters being [query_heads, num_buckets] (T5).

@@ -47,7 +47,8 @@ class Mask(Word):
 
     @classmethod
     def parse(cls, text: str) -> Mask:
-        """Reads an algebra of `full`, `causal`, `window(size)`, `prefix(length)`, `same_segment`.
+        """Reads an algebra of `full`, `causal`, `window(size)`, `prefix(length)`, `chunk(size)` and
+        `same_segment`.
 
         Raises:
             ValueError: if the text is something else.
@@ -69,6 +70,14 @@ class Mask(Word):
     def includes_self(self) -> bool:
         """Whether a query surely may attend to a key at its own position and of its segment."""
         return False
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether only the distance of query and key matters, not where their sequence begins.
+
+        If so, documents packed in one row may count their positions from the row's beginning.
+        """
+        return True
 
     def allows(self, grid: Grid) -> Any:
         """Returns booleans that broadcast to [(batch,) query, key]."""
@@ -198,6 +207,10 @@ class Prefix(Mask):
         if self.length < 1:
             raise ValueError(f"prefix length (={self.length}) must be at least 1")
 
+    @property
+    def is_relative(self) -> bool:
+        return False
+
     def allows(self, grid: Grid) -> Any:
         return grid.key < self.length
 
@@ -206,6 +219,37 @@ class Prefix(Mask):
 
     def __str__(self) -> str:
         return f"prefix({self.length})"
+
+
+@dataclass(frozen=True, repr=False)
+class Chunk(Mask):
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"chunk size (={self.size}) must be at least 1")
+
+    @property
+    def includes_self(self) -> bool:
+        return True
+
+    @property
+    def is_relative(self) -> bool:
+        return False
+
+    def allows(self, grid: Grid) -> Any:
+        return grid.query // self.size == grid.key // self.size
+
+    def block(self, queries: range, keys: range) -> BlockKind:
+        first_query, last_query = queries[0] // self.size, queries[-1] // self.size
+        first_key, last_key = keys[0] // self.size, keys[-1] // self.size
+        return _kind(
+            some=first_key <= last_query and first_query <= last_key,
+            every=first_query == last_query == first_key == last_key,
+        )
+
+    def __str__(self) -> str:
+        return f"chunk({self.size})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -245,6 +289,10 @@ class And(Mask):
         return any(mask.needs_segments for mask in self.masks)
 
     @property
+    def is_relative(self) -> bool:
+        return all(mask.is_relative for mask in self.masks)
+
+    @property
     def includes_self(self) -> bool:
         return all(mask.includes_self for mask in self.masks)
 
@@ -272,6 +320,10 @@ class Or(Mask):
         return any(mask.needs_segments for mask in self.masks)
 
     @property
+    def is_relative(self) -> bool:
+        return all(mask.is_relative for mask in self.masks)
+
+    @property
     def includes_self(self) -> bool:
         return any(mask.includes_self for mask in self.masks)
 
@@ -297,6 +349,10 @@ class Not(Mask):
     @property
     def needs_segments(self) -> bool:
         return self.mask.needs_segments
+
+    @property
+    def is_relative(self) -> bool:
+        return self.mask.is_relative
 
     def allows(self, grid: Grid) -> Any:
         return ~self.mask.allows(grid)
@@ -337,12 +393,20 @@ def prefix(length: int) -> Mask:
     return Prefix(length)
 
 
+def chunk(size: int) -> Mask:
+    """A query attends to keys of its own chunk, the sequence being cut every `size` positions.
+
+    `causal() & chunk(size)` is the chunked local attention of Llama 4.
+    """
+    return Chunk(size)
+
+
 def same_segment() -> Mask:
     """A query attends to keys of its own segment: documents packed in one row stay apart."""
     return SameSegment()
 
 
-_TERMS = {make.__name__: make for make in (full, causal, window, prefix, same_segment)}
+_TERMS = {make.__name__: make for make in (full, causal, window, prefix, chunk, same_segment)}
 
 
 def _kind(*, some: bool, every: bool) -> BlockKind:
