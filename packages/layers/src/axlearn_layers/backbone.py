@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
-from axlearn_core.module import Layer
+from axlearn_core.module import Layer, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import constrain
 from axlearn_layers.dropout import Dropout
@@ -67,3 +67,20 @@ class Backbone(Layer):
         if self.embedding_norm is not None:
             x = self.embedding_norm.forward(x)
         return constrain(self.dropout.forward(x), "batch", "seq", None)
+
+
+class TokenStack(Backbone):
+    """A backbone by itself: the encoder or the decoder of a model that has both."""
+
+    def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
+        """[batch, seq, dim] -> [batch, seq, dim], the whole sequence at once."""
+        return self._run(x, info)
+
+    @no_context
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
+        """See `SequenceLayer.init_cache`."""
+        return self.stack.init_cache(batch_size, max_length, dtype)
+
+    def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
+        """See `SequenceLayer.extend`."""
+        return self._run_on(x, cache, info)
