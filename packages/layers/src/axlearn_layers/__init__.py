@@ -4,6 +4,7 @@ from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.attention import Attention
 from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
 from axlearn_layers.attention_layer import AttentionLayer
+from axlearn_layers.backbone import Backbone, TokenStack
 from axlearn_layers.block import (
     Block,
     BranchNormBlock,
@@ -20,8 +21,10 @@ from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rul
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
+from axlearn_layers.encoder_decoder import EncoderDecoder
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
+from axlearn_layers.head_transform import HeadTransform
 from axlearn_layers.latent_attention import LatentAttention
 from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
@@ -34,8 +37,11 @@ from axlearn_layers.loss import (
     soft_cap,
 )
 from axlearn_layers.mamba import Mamba2
+from axlearn_layers.masked_lm import MaskedLM
 from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
+from axlearn_layers.multi_token import MultiTokenLM, NextDepth
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
+from axlearn_layers.pooling import FirstToken, LastToken, MeanPooling, Pooling
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper, QueryOnly, SeparateQKV
@@ -58,6 +64,13 @@ from axlearn_layers.router import (
     TopKRouter,
 )
 from axlearn_layers.sequence import Memory, SequenceInfo, SequenceLayer
+from axlearn_layers.sequence_classifier import ClassificationHead, SequenceClassifier
+from axlearn_layers.sequence_loss import (
+    ClassCrossEntropy,
+    Preference,
+    SequenceLoss,
+    SquaredError,
+)
 from axlearn_layers.shared_bias import SharedBias
 from axlearn_layers.shared_keys import SharedKeys
 from axlearn_layers.ssd import SSDInputs, ssd
@@ -67,8 +80,11 @@ from axlearn_layers.stack import (
     Repeat,
     Stack,
     StackedLayer,
+    both_directions,
     scanned_pattern,
+    unrolled_layers,
 )
+from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
 
 __all__ = [
     "Linear",
@@ -123,6 +139,7 @@ __all__ = [
     "LayerDrop",
     "Stack",
     "StackedLayer",
+    "unrolled_layers",
     "Repeat",
     "Remat",
     "SharedKeys",
@@ -132,7 +149,26 @@ __all__ = [
     "LossSums",
     "soft_cap",
     "linear_cross_entropy",
+    "Backbone",
+    "TokenStack",
+    "TokenModel",
+    "with_auxiliary_losses",
     "CausalLM",
+    "MaskedLM",
+    "EncoderDecoder",
+    "SequenceClassifier",
+    "ClassificationHead",
+    "HeadTransform",
+    "Pooling",
+    "FirstToken",
+    "LastToken",
+    "MeanPooling",
+    "SequenceLoss",
+    "ClassCrossEntropy",
+    "SquaredError",
+    "Preference",
+    "MultiTokenLM",
+    "NextDepth",
     "flops_per_token",
     "MixtureOfExperts",
     "Experts",
@@ -149,6 +185,7 @@ __all__ = [
     "CapacityDispatch",
     "LayerList",
     "scanned_pattern",
+    "both_directions",
     "Residual",
     "RecurrentLayer",
     "Mamba2",

@@ -61,18 +61,33 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("gated_delta_net", "delta_net:GatedDeltaNet", "arXiv:2412.06464."),
         _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
         _layer("lora", "lora:LoRA", "Low-rank adapter of a projection (arXiv:2106.09685)."),
+        _layer("head_transform", "head_transform:HeadTransform", "Before a head (BERT)."),
+        _layer("first_token", "pooling:FirstToken", "A sequence is its first vector, [CLS]."),
+        _layer("last_token", "pooling:LastToken", "A sequence is its last vector."),
+        _layer("mean_pooling", "pooling:MeanPooling", "The mean of vectors (arXiv:1908.10084)."),
+        _layer("class_cross_entropy", "sequence_loss:ClassCrossEntropy", "One of some classes."),
+        _layer("squared_error", "sequence_loss:SquaredError", "Regression of sequences."),
+        _layer("preference", "sequence_loss:Preference", "Bradley-Terry (arXiv:2203.02155)."),
     ]
 
 
 @hookimpl
 def axlearn_models() -> list[ModelRecord]:
     return [
-        ModelRecord("causal_lm", f"{_PACKAGE}.causal_lm:CausalLM", "Decoder-only language model."),
+        _model("causal_lm", "causal_lm:CausalLM", "Decoder-only language model."),
+        _model("masked_lm", "masked_lm:MaskedLM", "Encoder, as BERT (arXiv:1810.04805)."),
+        _model("encoder_decoder", "encoder_decoder:EncoderDecoder", "As T5 (arXiv:1910.10683)."),
+        _model("sequence_classifier", "sequence_classifier:SequenceClassifier", "Or a reward."),
+        _model("multi_token_lm", "multi_token:MultiTokenLM", "Looks ahead (arXiv:2412.19437)."),
     ]
 
 
 def _frequencies(name: str, component: str, summary: str) -> LayerRecord:
     return _layer(f"{name}_frequencies", f"rotary_frequencies:{component}", summary)
+
+
+def _model(name: str, target: str, summary: str) -> ModelRecord:
+    return ModelRecord(name, f"{_PACKAGE}.{target}", summary)
 
 
 def _layer(name: str, target: str, summary: str) -> LayerRecord:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from axlearn_core.config import ConfigError, near_names
 
@@ -16,6 +17,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),  # its approximation, GPT-2's "gelu_new"
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,  # x * sigmoid(x), "swish"
+    "tanh": jnp.tanh,
 }
 
 

@@ -7,37 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED
 from axlearn_core.module import FanIn, no_context
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import constrain
-from axlearn_core.training.model import Batch, Loss, Model
-from axlearn_layers.dropout import Dropout
+from axlearn_core.training.model import Batch, Loss
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.loss import LinearCrossEntropy, soft_cap
-from axlearn_layers.norms import Norm, RMSNorm
-from axlearn_layers.positions import PositionEmbedding
-from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Repeat
+from axlearn_layers.sequence import SequenceInfo
+from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
 
 
-class CausalLM(Model):
+class CausalLM(TokenModel):
     """Predicts each token from those before it: embedding, stack, norm, output head.
 
-    `vocab_size` and `dim` are set here, once; all parts get theirs from here. Batches hold
-    [batch, seq] arrays: input_ids, target_ids and target_weights, and where documents are packed
-    segment_ids and positions. Activations have the dtype of the embedding that is passed in.
+    Batches hold target_ids and target_weights too, both [batch, seq]; see `TokenModel`.
     """
 
-    class Config(Model.Config):
-        vocab_size: int = REQUIRED
-        dim: int = REQUIRED  # width of the residual stream
-        embedding: Embedding.Config = Embedding.default_config()
-        positions: PositionEmbedding.Config | None = None  # None where attention has its own
-        dropout: Dropout.Config = Dropout.default_config()  # of the embeddings
-        stack: SequenceLayer.Config = Repeat.default_config()
-        norm: Norm.Config = RMSNorm.default_config()  # of what the head reads
+    class Config(TokenModel.Config):
         # The output head, a table like the embedding's; None is tied, and the embedding is read.
         head: Embedding.Config | None = Embedding.default_config().set(
             initializer=FanIn.default_config()
@@ -48,30 +34,34 @@ class CausalLM(Model):
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         cfg = self.config
-        sizes = {"vocab_size": cfg.vocab_size, "dim": cfg.dim}
-        self.embedding: Embedding = self.add_child("embedding", cfg.embedding.set(**sizes))
-        self.positions: PositionEmbedding | None = None
-        if cfg.positions is not None:
-            self.positions = self.add_child("positions", cfg.positions.set(dim=cfg.dim))
-        self.dropout: Dropout = self.add_child("dropout", cfg.dropout)
-        self.stack: SequenceLayer = self.add_child("stack", cfg.stack.set(input_dim=cfg.dim))
-        self.norm: Norm = self.add_child("norm", cfg.norm.set(input_dim=cfg.dim))
         self.head: Embedding = self.embedding
         if cfg.head is not None:
-            self.head = self.add_child("head", cfg.head.set(**sizes))
+            self.head = self.add_child("head", cfg.head.set(vocab_size=cfg.vocab_size, dim=cfg.dim))
         self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
 
     def forward(self, batch: Batch) -> Loss:
-        hidden = self._hidden(batch)
         weights = batch["target_weights"]
-        total = self.loss.forward(
-            hidden, self.head.table(), batch["target_ids"], weights, self.config.logit_cap
+        total = self.token_loss(self.hidden(batch), batch)
+        return Loss(with_auxiliary_losses(self, total, weights), weights.sum())
+
+    def token_loss(self, hidden: jax.Array, batch: Batch) -> jax.Array:
+        """Returns the weighted sum of the losses of all target tokens, [] float32.
+
+        Args:
+            hidden: [batch, seq, dim], as `hidden` returns it.
+            batch: Holds the targets and their weights.
+        """
+        return self.loss.forward(
+            hidden,
+            self.head.table(),
+            batch["target_ids"],
+            batch["target_weights"],
+            self.config.logit_cap,
         )
-        return Loss(self._with_auxiliary(total, weights), weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, seq, vocab_size] float32 scores of each next token."""
-        return self._logits(self._hidden(batch))
+        return self._logits(self.hidden(batch))
 
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str = "float32") -> Tree:
@@ -96,12 +86,11 @@ class CausalLM(Model):
         seq = input_ids.shape[1]
         start: jax.Array = cache["length"]
         positions = start[:, None] + jnp.arange(seq)
-        x = self._embed(input_ids, positions)
         real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
         info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
-        x, stack = self.stack.extend(x, cache["stack"], info)
-        logits = self._logits(self.norm.forward(x))
-        return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
+        hidden, stack = self._run_on(self._embed(input_ids), cache["stack"], info)
+        length = start + (seq if lengths is None else lengths)
+        return self._logits(hidden), {"stack": stack, "length": length}
 
     @no_context
     def flops_per_step(self, batch_shape: dict[str, tuple[int, ...]]) -> float:
@@ -110,27 +99,5 @@ class CausalLM(Model):
         head = 2.0 * self.config.dim * self.config.vocab_size
         return 3 * batch * seq * (flops_per_token(self.stack, seq) + head)
 
-    def _hidden(self, batch: Batch) -> jax.Array:
-        info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
-        x = self._embed(batch["input_ids"], info.positions)
-        return self.norm.forward(self.stack.forward(x, info))
-
-    def _with_auxiliary(self, total: jax.Array, weights: jax.Array) -> jax.Array:
-        """Adds what layers ask of their tokens besides, in training."""
-        losses = self.auxiliary_losses()
-        if not losses or not self.is_training:
-            return total
-        auxiliary = jnp.stack([jnp.sum(weights * loss) for loss in losses]).sum()
-        self.add_summary("auxiliary_loss", auxiliary / jnp.maximum(weights.sum(), 1))
-        return total + auxiliary
-
     def _logits(self, hidden: jax.Array) -> jax.Array:
         return soft_cap(self.head.attend(hidden), self.config.logit_cap)
-
-    def _embed(self, input_ids: jax.Array, positions: jax.Array | None) -> jax.Array:
-        x = self.embedding.forward(input_ids)
-        if self.positions is not None:
-            if positions is None:
-                positions = jnp.arange(input_ids.shape[1])[None]
-            x = x + self.positions.forward(positions)
-        return constrain(self.dropout.forward(x), "batch", "seq", None)

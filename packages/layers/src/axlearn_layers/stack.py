@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
+from axlearn_core.kernels import same_segment
 from axlearn_core.module import (
     ParameterSpecs,
     fold_in_name,
@@ -19,6 +20,7 @@ from axlearn_core.module import (
     stacked_specs,
 )
 from axlearn_core.module.context import Tree
+from axlearn_layers.attention import Attention
 from axlearn_layers.block import TransformerBlock
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
@@ -157,6 +159,13 @@ class LayerList(Stack):
         for layer in self.layers:
             x, extended[layer.name] = layer.extend(x, cache[layer.name], info)
         return x, extended
+
+
+def both_directions() -> Repeat.Config:
+    """Returns an encoder's stack: blocks whose attention looks at tokens on both sides."""
+    attention = Attention.default_config().set(mask=same_segment())
+    layer = TransformerBlock.default_config().set(attention=attention)
+    return Repeat.default_config().set(layer=layer)
 
 
 def scanned_pattern(
