@@ -1,5 +1,6 @@
 """Optimizers, schedules and the learner, on optax."""
 
+from axlearn_core.training.schedule import Schedule
 from axlearn_learners.adafactor import Adafactor
 from axlearn_learners.adastar import AdaStar
 from axlearn_learners.averaging import AverageWeights
@@ -16,7 +17,6 @@ from axlearn_learners.schedule_free import ScheduleFreeAdamW
 from axlearn_learners.schedules import (
     Constant,
     InverseSquareRoot,
-    Schedule,
     WarmupCosine,
     WarmupLinear,
     WarmupStableDecay,

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpec, ParameterSpecs, flatten_paths
 from axlearn_core.training.learner import Params
+from axlearn_core.training.schedule import Step
 from axlearn_core.training.state import merge_trees
 from axlearn_learners.clipping import global_norm
 from axlearn_learners.optimizers import Optimizer
 from axlearn_learners.partition import map_paths, partition, pick
-from axlearn_learners.schedules import Step
 
 REST = "rest"  # the parameters of no group
 

@@ -12,7 +12,8 @@ import optax
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
 from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
 from axlearn_core.training.learner import Params
-from axlearn_learners.schedules import Schedule, Step, as_schedule
+from axlearn_core.training.schedule import Schedule, Step
+from axlearn_learners.schedules import as_schedule
 
 
 class Optimizer(Configurable):

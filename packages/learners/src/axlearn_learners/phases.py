@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
-from axlearn_learners.schedules import Schedule, Step, as_schedule
+from axlearn_core.training.schedule import Schedule, Step
+from axlearn_learners.schedules import as_schedule
 
 
 class Piecewise(Schedule):

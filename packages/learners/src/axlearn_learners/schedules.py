@@ -7,25 +7,13 @@ step 0, the last step `total_steps - 1`. Rates reach 0 one step *before* the fir
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable, find
-
-Step = int | jax.Array
-
-
-class Schedule(Configurable):
-    """A function from step to learning rate."""
-
-    class Config(Configurable.Config):
-        total_steps: int | None = None  # length of the run; None: that of the learner
-
-    def __call__(self, step: Step) -> jax.Array:
-        """Returns the rate, [] float32, of the update with `step` updates before it."""
-        raise NotImplementedError(type(self))
+from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
+from axlearn_core.training.schedule import Schedule, Step
 
 
 class Constant(Schedule):
@@ -160,18 +148,3 @@ def as_schedule(rate: float | Schedule.Config) -> Schedule:
     config: Any = rate if isinstance(rate, ConfigBase) else Constant.Config(value=rate)
     schedule: Schedule = config.instantiate()
     return schedule
-
-
-def give_length(cfg: ConfigBase, total_steps: int | None) -> None:
-    """Writes the run's length into schedules of a tree that lack one.
-
-    A schedule within another one is left to that one.
-    """
-    outermost: list[str] = []
-    for path, node in find(cfg, Schedule):
-        if any(path.startswith((f"{outer}.", f"{outer}[")) for outer in outermost):
-            continue
-        outermost.append(path)
-        schedule = cast(Schedule.Config, node)
-        if schedule.total_steps is None:
-            schedule.total_steps = total_steps
