@@ -18,6 +18,7 @@ from axlearn_learners import (
     Lion,
     Muon,
     OptaxLearner,
+    ParameterGroup,
     ScheduleFreeAdamW,
 )
 
@@ -204,6 +205,26 @@ def test_muon_leaves_gains_and_tables_to_adamw(path):
     (got, _), _, _ = trained(Muon.Config(learning_rate=RATE), path)
     (expected, _), _, _ = trained(AdamW.Config(learning_rate=RATE), path)
     np.testing.assert_array_equal(got, expected)
+
+
+def test_muon_orthogonalizes_what_a_group_does_not_decay_and_no_gains():
+    specs = {
+        "weight": WEIGHT,
+        "gain": ParameterSpec((6, 4), ("heads", "head_dim"), ones, weight_decay_scale=0.0),
+    }
+    cfg = OptaxLearner.Config(optimizer=Muon.Config(learning_rate=RATE))
+    cfg.groups = {"all": ParameterGroup(path=".*", decay_scale=0.0)}
+    state = cfg.instantiate(specs=specs).state_axes()
+    assert list(state["matrices"][0][0].mu) == ["weight"]
+    assert list(state["other"][0].mu) == ["gain"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"momentum": 1.0}, {"clip_rms": 0.0}, {"decay_exponent": 0.0}], ids=str
+)
+def test_adafactor_refuses_what_makes_no_sense(fields):
+    with pytest.raises(ConfigError, match=rf"{next(iter(fields))} \(="):
+        Adafactor.Config(learning_rate=RATE, **fields).instantiate()
 
 
 def test_muon_without_matrices_says_so():

@@ -64,6 +64,9 @@ class OptaxLearner(Learner):
         changed = merge_trees(params, optax.apply_updates(trained, updates))
         return LearnerUpdate(changed, opt_state, metrics)
 
+    def trained(self, tree: dict[str, Any]) -> dict[str, Any]:
+        return self._grouped.trained(tree)
+
     def evaluation_params(self, params: Params, opt_state: Any) -> Params:
         return self._grouped.evaluation_params(params, opt_state)
 

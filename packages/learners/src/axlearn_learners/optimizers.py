@@ -98,6 +98,13 @@ def check_decay_rates(**rates: float) -> None:
             raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
 
 
+def check_positive(**values: float | None) -> None:
+    """Raises a ConfigError for a number that is not above 0; None is none."""
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise ConfigError(f"{name} (={value}) must be positive")
+
+
 def decay_scales(specs: ParameterSpecs, no_decay: str | None) -> dict[str, float]:
     """Returns by path what multiplies the weight decay: 0 where the path matches `no_decay`.
 

@@ -20,7 +20,14 @@ class Constant(Schedule):
     """The same rate at every step."""
 
     class Config(Schedule.Config):
-        value: float = REQUIRED  # > 0
+        value: float = REQUIRED  # >= 0
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        if self.config.value < 0:
+            raise ConfigError(
+                f"value (={self.config.value}) must not be negative: updates would climb the loss"
+            )
 
     def __call__(self, step: Step) -> jax.Array:
         return jnp.asarray(self.config.value, jnp.float32)
@@ -43,6 +50,10 @@ class _WarmUp(Schedule):
         if cfg.total_steps is None:
             raise ConfigError(
                 "total_steps is not set, and no learner gave it; write its number of updates"
+            )
+        if cfg.peak <= 0:
+            raise ConfigError(
+                f"peak (={cfg.peak}) must be positive; to train nothing, freeze a group"
             )
         if not 0 <= cfg.final_fraction <= 1:
             raise ConfigError(f"final_fraction (={cfg.final_fraction}) must be from 0 to 1")
