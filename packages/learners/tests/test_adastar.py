@@ -156,6 +156,12 @@ def test_a_decay_of_one_is_refused(kind):
         kind.Config(learning_rate=1.0, b2=1.0).instantiate()
 
 
+@pytest.mark.parametrize("name", ["eps", "clip_rms"])
+def test_a_limit_of_zero_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"{name} \(=0.0\) must be positive"):
+        AdaStar.Config(learning_rate=1.0, **{name: 0.0}).instantiate()
+
+
 def test_state_has_the_axes_of_the_parameters():
     learner = OptaxLearner.Config(optimizer=AdaStar.Config(learning_rate=1.0))
     axes = learner.instantiate(specs=SPECS).state_axes()[0]

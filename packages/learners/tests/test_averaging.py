@@ -7,7 +7,14 @@ import pytest
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, ones
-from axlearn_learners import SGD, AdamW, AverageWeights, OptaxLearner, SkipSteps
+from axlearn_learners import (
+    SGD,
+    AdamW,
+    AverageWeights,
+    OptaxLearner,
+    ParameterGroup,
+    SkipSteps,
+)
 
 SPECS = {"weight": ParameterSpec((3, 4), ("embed", "mlp"), ones)}
 
@@ -52,6 +59,33 @@ def test_training_does_not_see_the_mean():
 def test_the_mean_lives_where_the_parameters_live():
     axes = config().instantiate(specs=SPECS).state_axes()
     assert axes.mean == {"weight": ("embed", "mlp")}
+
+
+def test_frozen_parameters_have_no_mean_and_are_evaluated_as_they_are():
+    specs = {**SPECS, "table": ParameterSpec((5, 4), ("vocab", "embed"), ones)}
+    inner = OptaxLearner.Config(optimizer=SGD.Config(learning_rate=0.1))
+    inner.groups = {"ice": ParameterGroup(axis="vocab", frozen=True)}
+    learner = AverageWeights.Config(learner=SkipSteps.Config(learner=inner)).instantiate(
+        specs=specs
+    )
+    params = {"weight": jnp.asarray(array(0)), "table": jnp.full((5, 4), 7.0)}
+    state = learner.init(params)
+    assert list(state.mean) == list(learner.state_axes().mean) == ["weight"]
+    params, state, _ = learner.update(params, state, params, jnp.int32(0))
+    evaluated = learner.evaluation_params(params, state)
+    np.testing.assert_array_equal(evaluated["table"], 7.0)
+    assert (evaluated["weight"] != params["weight"]).any()
+
+
+def test_the_mean_of_bfloat16_parameters_moves_by_less_than_they_can():
+    specs = {"weight": ParameterSpec((2,), ("embed",), ones, dtype="bfloat16")}
+    learner = config(decay=0.999).instantiate(specs=specs)
+    before = learner.init({"weight": jnp.ones(2, jnp.bfloat16)})
+    params = {"weight": jnp.full(2, 1.5, jnp.bfloat16)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    _, state, _ = learner.update(zeros, before, params, jnp.int32(10_000))
+    np.testing.assert_allclose(state.mean["weight"], 1.0005, rtol=1e-6)
+    assert learner.evaluation_params(params, state)["weight"].dtype == jnp.bfloat16
 
 
 def test_wrappers_go_around_one_another():

@@ -232,6 +232,13 @@ def test_freezing_everything_is_refused():
     refused("leave no parameter to train", all=group(path=".*", frozen=True))
 
 
+def test_an_optimizer_that_refuses_its_parameters_is_named():
+    adamw = AdamW.Config(learning_rate=0.1, no_decay=".*/bias")
+    with pytest.raises(ConfigError, match=r"failed: optimizer: no_decay \(='.\*/bias'\) matches"):
+        config(adamw).instantiate(specs=SPECS)
+    refused(r"groups\['own'\]\.optimizer: no_decay", own=group(optimizer=adamw))
+
+
 def test_scaling_a_mean_of_weights_is_refused_with_a_way_out():
     own = ScheduleFreeAdamW.Config(learning_rate=0.1)
     refused("an optimizer of its own", a=group(optimizer=own, rate_scale=0.5))

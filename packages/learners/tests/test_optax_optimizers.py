@@ -1,4 +1,4 @@
-"""Optimizers on optax equal their papers' formulas in float64, layer by layer, and state memory."""
+"""Optimizers on optax equal their papers' formulas in float64, layer by layer."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,16 @@ import pytest
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, flatten_paths, ones
 from axlearn_learners import (
+    ADOPT,
+    LAMB,
     SGD,
     Adafactor,
     AdamW,
-    AdaStar,
     AdEMAMix,
     Lion,
     Muon,
     OptaxLearner,
+    ParameterGroup,
     ScheduleFreeAdamW,
 )
 
@@ -99,6 +101,43 @@ def test_ademamix_equals_the_paper():
     descend(AdEMAMix.Config(learning_rate=RATE, b3=0.99), formula, 0.1)
 
 
+def test_adopt_equals_the_paper():
+    memory = Memory()
+
+    def formula(g, t, p):
+        if t == 1:
+            memory["v"] = g**2
+            return 0
+        u = g / np.maximum(np.sqrt(memory["v"]), 1e-6)
+        memory.mean("v", 0.9999, g**2)
+        limit = (t - 1) ** 0.25
+        return memory.mean("m", 0.9, np.clip(u, -limit, limit))
+
+    descend(ADOPT.Config(learning_rate=RATE), formula, 0.1)
+
+
+@pytest.mark.parametrize("path", ["head/weight", "norm/scale"])
+def test_lamb_equals_the_paper(path):
+    memory = Memory()
+    decay = 0.3 if path == "head/weight" else 0
+
+    def formula(g, t, p):
+        m = memory.mean("m", 0.9, g) / (1 - 0.9**t)
+        v = memory.mean("v", 0.999, g**2) / (1 - 0.999**t)
+        u = m / (np.sqrt(v) + 1e-6) + decay * p
+        return u * np.linalg.norm(p) / np.linalg.norm(u)
+
+    descend(LAMB.Config(learning_rate=RATE, weight_decay=0.3), formula, 0, path)
+
+
+def test_lamb_moves_a_parameter_that_starts_at_zero():
+    specs = {"weight": WEIGHT}
+    transformation = LAMB.Config(learning_rate=RATE).instantiate().transformation(specs)
+    params, grads = {"weight": jnp.zeros((6, 4))}, tree(1, specs=specs)
+    updates, _ = transformation.update(grads, transformation.init(params), params, step=0)
+    np.testing.assert_allclose(np.abs(updates["weight"]), RATE, rtol=1e-3)
+
+
 def adafactor_formula():
     memory = Memory()
 
@@ -168,6 +207,26 @@ def test_muon_leaves_gains_and_tables_to_adamw(path):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_muon_orthogonalizes_what_a_group_does_not_decay_and_no_gains():
+    specs = {
+        "weight": WEIGHT,
+        "gain": ParameterSpec((6, 4), ("heads", "head_dim"), ones, weight_decay_scale=0.0),
+    }
+    cfg = OptaxLearner.Config(optimizer=Muon.Config(learning_rate=RATE))
+    cfg.groups = {"all": ParameterGroup(path=".*", decay_scale=0.0)}
+    state = cfg.instantiate(specs=specs).state_axes()
+    assert list(state["matrices"][0][0].mu) == ["weight"]
+    assert list(state["other"][0].mu) == ["gain"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"momentum": 1.0}, {"clip_rms": 0.0}, {"decay_exponent": 0.0}], ids=str
+)
+def test_adafactor_refuses_what_makes_no_sense(fields):
+    with pytest.raises(ConfigError, match=rf"{next(iter(fields))} \(="):
+        Adafactor.Config(learning_rate=RATE, **fields).instantiate()
+
+
 def test_muon_without_matrices_says_so():
     cfg = Muon.Config(learning_rate=RATE).instantiate()
     with pytest.raises(ConfigError, match=r"none of these.*norm/scale.*use AdamW"):
@@ -190,40 +249,23 @@ def test_schedule_free_adamw_equals_the_paper():
 
 # State.
 
-OPTIMIZERS = {
-    "sgd": (SGD.Config(learning_rate=1.0), 1),
+MEMORY = {
     "sgd without momentum": (SGD.Config(learning_rate=1.0, momentum=0.0), 0),
-    "adamw": (AdamW.Config(learning_rate=1.0), 2),
-    "adastar": (AdaStar.Config(learning_rate=1.0), 2),
-    "lion": (Lion.Config(learning_rate=1.0), 1),
-    "ademamix": (AdEMAMix.Config(learning_rate=1.0), 3),
-    "muon": (Muon.Config(learning_rate=1.0), 1),
-    "schedule-free": (ScheduleFreeAdamW.Config(learning_rate=1.0), 2),
-    "adafactor": (Adafactor.Config(learning_rate=1.0), (256 + 128) / (256 * 128)),
     "adafactor with momentum": (
         Adafactor.Config(learning_rate=1.0, momentum=0.9),
         1 + (256 + 128) / (256 * 128),
     ),
 }
-named = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
-@named
-def test_memory_is_as_stated(name):
-    cfg, expected = OPTIMIZERS[name]
+@pytest.mark.parametrize("name", MEMORY)
+def test_memory_with_and_without_momentum_is_as_stated(name):
+    cfg, expected = MEMORY[name]
     specs = {"weight": ParameterSpec((256, 128), ("embed", "mlp"), ones).stacked(2, "layers")}
     learner = OptaxLearner.Config(optimizer=cfg).instantiate(specs=specs)
     state = jax.eval_shape(learner.init, jax.tree.map(lambda spec: spec.struct(), specs))
     numbers = sum(x.size for x in jax.tree.leaves(state))
     assert numbers / (2 * 256 * 128) == pytest.approx(expected, abs=2e-4)  # and a few counts
-
-
-@named
-def test_state_axes_have_the_states_structure_and_ranks(name):
-    learner = OptaxLearner.Config(optimizer=OPTIMIZERS[name][0]).instantiate(specs=SPECS)
-    state = jax.eval_shape(learner.init, jax.tree.map(lambda spec: spec.struct(), SPECS))
-    fits = jax.tree.map(lambda leaf, axes: leaf.ndim == len(axes), state, learner.state_axes())
-    assert jax.tree.all(fits)
 
 
 def test_factored_moments_have_the_axis_that_they_keep_in_square_matrices_too():
@@ -244,19 +286,3 @@ def test_axes_of_a_parameter_that_has_one_name_twice_keep_the_first():
     learner = OptaxLearner.Config(optimizer=SGD.Config(learning_rate=1.0)).instantiate(specs=specs)
     assert isinstance(learner.state_axes()[0], optax.TraceState)
     assert learner.state_axes()[0].trace["weight"] == ("embed", None)
-
-
-@named
-def test_every_optimizer_descends(name):
-    cfg = OPTIMIZERS[name][0].clone(learning_rate=1e-2, weight_decay=0.0)
-    learner = OptaxLearner.Config(optimizer=cfg, clip_norm=None).instantiate(specs=SPECS)
-    params = jax.tree.map(jnp.asarray, tree(0))
-
-    def size(params):
-        return sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
-
-    state, first = learner.init(params), size(params)
-    update = jax.jit(lambda p, s, i: learner.update(jax.grad(size)(p), s, p, i))
-    for step in range(20):
-        params, state, _ = update(params, state, step)
-    assert size(params) < 0.98 * first

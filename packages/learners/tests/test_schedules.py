@@ -5,8 +5,6 @@ import math
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from axlearn_core.config import ConfigError, MissingFieldsError
 from axlearn_learners import (
@@ -150,6 +148,17 @@ def test_a_final_fraction_above_one_is_refused():
         cosine(final_fraction=1.5)
 
 
+@pytest.mark.parametrize("peak", [0.0, -1.0])
+def test_a_peak_that_is_not_positive_is_refused(peak):
+    with pytest.raises(ConfigError, match="freeze a group"):
+        cosine(peak=peak)
+
+
+def test_a_negative_constant_is_refused():
+    with pytest.raises(ConfigError, match="climb"):
+        Constant.Config(value=-1.0).instantiate()
+
+
 def test_linear_decay_is_a_line_from_the_warm_up_to_the_end():
     schedule = linear(warmup=20, final_fraction=0.5)
     np.testing.assert_allclose(rates(schedule)[[20, 60, 100]], PEAK * np.array([1, 0.75, 0.5]))
@@ -233,6 +242,11 @@ def test_phases_that_do_not_fill_the_run_are_refused():
         phases(a=Phase(schedule=WARMUP, steps=60), b=Phase(schedule=WARMUP, steps=50)).instantiate()
 
 
+def test_a_phase_that_rounds_to_no_step_is_refused():
+    with pytest.raises(ConfigError, match=r"phases\['a'\].steps \(=0.001 of 100\)"):
+        phases(a=Phase(schedule=WARMUP, steps=0.001), b=Phase(schedule=WARMUP)).instantiate()
+
+
 def test_only_one_phase_may_take_what_is_left():
     with pytest.raises(ConfigError, match="only one phase"):
         phases(a=Phase(schedule=WARMUP), b=Phase(schedule=WARMUP)).instantiate()
@@ -242,42 +256,3 @@ def test_a_warm_up_longer_than_its_phase_is_refused_with_the_path():
     short = Phase(schedule=WarmupCosine.Config(peak=1.0, warmup=20), steps=10)
     with pytest.raises(ConfigError, match=r"phases.*short.*warmup \(=20 steps\) must not"):
         phases(short=short, rest=Phase(schedule=WARMUP)).instantiate()
-
-
-# Durations say nothing here: the first example of a shape compiles.
-quick = settings(deadline=None, max_examples=40)
-lengths = st.tuples(st.integers(1, 300), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 1))
-
-
-@quick
-@given(lengths)
-def test_no_schedule_is_ever_above_its_peak_or_negative(drawn):
-    total, warmup, decay, final = drawn
-    for schedule in (
-        cosine(total_steps=total, warmup=warmup, final_fraction=final),
-        stable(total_steps=total, warmup=warmup, decay=decay, final_fraction=final),
-    ):
-        values = rates(schedule, 301)
-        assert values.max() <= PEAK
-        assert values.min() >= 0
-
-
-@quick
-@given(lengths)
-def test_rates_rise_through_the_warm_up_and_never_afterwards(drawn):
-    total, warmup, decay, final = drawn
-    peak_at = round(warmup * total)
-    for schedule in (
-        cosine(total_steps=total, warmup=warmup, final_fraction=final),
-        stable(total_steps=total, warmup=warmup, decay=min(decay, 0.4), final_fraction=final),
-    ):
-        change = np.diff(rates(schedule, 301))
-        rise = min(peak_at, 300)
-        assert (change[:rise] >= 0).all()
-        assert (change[rise:] <= 0).all()
-
-
-@quick
-@given(st.integers(1, 200), st.floats(0, 0.5))
-def test_no_update_has_a_rate_of_zero(total, warmup):
-    assert (rates(cosine(total_steps=total, warmup=warmup), 300)[:total] > 0).all()

@@ -54,8 +54,18 @@ def axlearn_optimizers() -> list[OptimizerRecord]:
         ),
         OptimizerRecord(
             "ademamix",
-            "axlearn_learners.momentum:AdEMAMix",
+            "axlearn_learners.adam_variants:AdEMAMix",
             "Adam with a second, slow mean of gradients (arXiv:2409.03137).",
+        ),
+        OptimizerRecord(
+            "adopt",
+            "axlearn_learners.adam_variants:ADOPT",
+            "Adam that normalizes by earlier gradients only (arXiv:2411.02853).",
+        ),
+        OptimizerRecord(
+            "lamb",
+            "axlearn_learners.adam_variants:LAMB",
+            "Adam with steps as large as the parameter (arXiv:1904.00962).",
         ),
         OptimizerRecord(
             "adafactor",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import optax
 
+from axlearn_core.config import ConfigBase
 from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_learners.blocks import per_layer
-from axlearn_learners.optimizers import DecayedOptimizer
+from axlearn_learners.optimizers import DecayedOptimizer, check_decay_rates, check_positive
 
 
 class Adafactor(DecayedOptimizer):
@@ -30,6 +31,12 @@ class Adafactor(DecayedOptimizer):
         relative: bool = True  # the rate is a fraction of the parameter's RMS
         momentum: float | None = None  # decay of the mean of updates, 0 to 1 (exclusive)
         weight_decay: float = 0.0
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        cfg = self.config
+        check_decay_rates(momentum=cfg.momentum or 0.0)
+        check_positive(decay_exponent=cfg.decay_exponent, clip_rms=cfg.clip_rms)
 
     def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
         cfg = self.config

@@ -13,7 +13,7 @@ from axlearn_core.config import ConfigBase
 from axlearn_core.module.parameters import ParameterSpec, ParameterSpecs
 from axlearn_learners.blocks import block_dims
 from axlearn_learners.decoupled import DecoupledOptimizer
-from axlearn_learners.optimizers import check_decay_rates
+from axlearn_learners.optimizers import check_decay_rates, check_positive
 
 
 class AdaStar(DecoupledOptimizer):
@@ -37,6 +37,7 @@ class AdaStar(DecoupledOptimizer):
     def __init__(self, config: ConfigBase) -> None:
         super().__init__(config)
         check_decay_rates(b1=self.config.b1, b2=self.config.b2)
+        check_positive(eps=self.config.eps, clip_rms=self.config.clip_rms)
 
     def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
         cfg = self.config

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpecs, map_specs
 from axlearn_core.training.learner import LearnerUpdate, Params
+from axlearn_core.training.state import merge_trees
 from axlearn_learners.wrapper import LearnerWrapper
 
 
@@ -27,7 +28,8 @@ class AverageWeights(LearnerWrapper):
     d = min(decay, (1 + t) / (10 + t)) after t updates, so that the start is soon forgotten.
 
     Training does not see the mean; evaluation and `axl generate` use nothing else.
-    State: 1 number per parameter more, in the parameter's place and dtype.
+    State: 1 number per parameter more, in its place; none for frozen ones. It is float32 at least,
+    since a mean in bfloat16 would not move where 1 - d is below 2^-8.
     """
 
     class Config(LearnerWrapper.Config):
@@ -39,7 +41,11 @@ class AverageWeights(LearnerWrapper):
             raise ConfigError(f"decay (={self.config.decay}) must be at least 0 and less than 1")
 
     def init(self, params: Params) -> AverageState:
-        return AverageState(self.learner.init(params), jax.tree.map(jnp.copy, params))
+        def copied(p: jax.Array) -> jax.Array:
+            return jnp.array(p, jnp.promote_types(p.dtype, jnp.float32))
+
+        mean = jax.tree.map(copied, self.learner.trained(params))
+        return AverageState(self.learner.init(params), mean)
 
     def update(
         self, grads: Params, opt_state: AverageState, params: Params, step: jax.Array
@@ -51,12 +57,14 @@ class AverageWeights(LearnerWrapper):
             return mean + (1 - decay).astype(mean.dtype) * (p - mean)
 
         now = self.learner.evaluation_params(made.params, made.opt_state)
-        mean = jax.tree.map(moved, opt_state.mean, now)
+        mean = jax.tree.map(moved, opt_state.mean, self.learner.trained(now))
         return made._replace(opt_state=AverageState(made.opt_state, mean))
 
     def evaluation_params(self, params: Params, opt_state: AverageState) -> Params:
-        return opt_state.mean
+        trained = self.learner.trained(params)
+        mean = jax.tree.map(lambda m, p: m.astype(p.dtype), opt_state.mean, trained)
+        return merge_trees(params, mean)
 
     def state_axes(self) -> AverageState:
-        axes: Any = map_specs(lambda spec: spec.axes, self.specs)
+        axes: Any = map_specs(lambda spec: spec.axes, self.learner.trained(self.specs))
         return AverageState(self.learner.state_axes(), axes)

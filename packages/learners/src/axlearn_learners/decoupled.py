@@ -9,8 +9,9 @@ import optax
 
 from axlearn_core.config import ConfigBase
 from axlearn_core.module.parameters import ParameterSpecs
+from axlearn_core.training.schedule import Schedule, Step
 from axlearn_learners.optimizers import Optimizer, check_decay_rates, decay_scales
-from axlearn_learners.schedules import Schedule, Step, as_schedule
+from axlearn_learners.schedules import as_schedule
 
 
 class DecoupledOptimizer(Optimizer):

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpec, ParameterSpecs, flatten_paths
 from axlearn_core.training.learner import Params
+from axlearn_core.training.schedule import Step
 from axlearn_core.training.state import merge_trees
 from axlearn_learners.clipping import global_norm
 from axlearn_learners.optimizers import Optimizer
 from axlearn_learners.partition import map_paths, partition, pick
-from axlearn_learners.schedules import Step
 
 REST = "rest"  # the parameters of no group
 
@@ -121,8 +121,7 @@ class GroupedOptimizer:
             self._parts[REST] = frozenset[str]().union(*shared)
         self._check_scales(optimizer)
         made = {
-            n: o.transformation(pick(self.specs, self._parts[n]))
-            for n, o in self._optimizers.items()
+            n: self._transformation(n, pick(self.specs, self._parts[n])) for n in self._optimizers
         }
         self._single = list(made) == [REST]
         self.transformation = made[REST] if self._single else partition(made, self._parts)
@@ -164,16 +163,28 @@ class GroupedOptimizer:
             if g.optimizer is not None or g.rate_scale != 1
         }
 
+    def _transformation(self, name: str, specs: ParameterSpecs) -> Any:
+        try:
+            return self._optimizers[name].transformation(specs)
+        except ConfigError as error:
+            where = "optimizer" if name == REST else f"groups[{name!r}].optimizer"
+            raise ConfigError(f"{where}: {error}") from error
+
     def _rate_scale(self, name: str) -> float:
         return self._groups[name].rate_scale if name in self._groups else 1.0
 
     def _decayed(self, specs: ParameterSpecs) -> ParameterSpecs:
-        """Multiplies the declared decay by that of the groups."""
+        """Multiplies the declared decay by that of the groups.
+
+        Gains and biases, which declare none, also lose their `fan_in_axes`: what a group does not
+        decay must stay apart from them, since some optimizers treat matrices in another way.
+        """
 
         def one(path: str, spec: ParameterSpec) -> ParameterSpec:
             group = self._groups.get(self._group_of[path])
             scale = spec.weight_decay_scale * (group.decay_scale if group else 1.0)
-            return dataclasses.replace(spec, weight_decay_scale=scale)
+            fan_in = spec.fan_in_axes if spec.weight_decay_scale else ()
+            return dataclasses.replace(spec, weight_decay_scale=scale, fan_in_axes=fan_in)
 
         decayed: ParameterSpecs = map_paths(one, specs)
         return decayed

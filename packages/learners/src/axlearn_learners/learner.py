@@ -10,12 +10,12 @@ import optax
 from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
+from axlearn_core.training.schedule import give_length
 from axlearn_core.training.state import merge_trees
 from axlearn_learners.axes import state_axes
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.groups import GroupedOptimizer, ParameterGroup
 from axlearn_learners.optimizers import AdamW, Optimizer
-from axlearn_learners.schedules import give_length
 
 
 class OptaxLearner(Learner):
@@ -63,6 +63,9 @@ class OptaxLearner(Learner):
             metrics |= grouped.norms("update_norm", updates)
         changed = merge_trees(params, optax.apply_updates(trained, updates))
         return LearnerUpdate(changed, opt_state, metrics)
+
+    def trained(self, tree: dict[str, Any]) -> dict[str, Any]:
+        return self._grouped.trained(tree)
 
     def evaluation_params(self, params: Params, opt_state: Any) -> Params:
         return self._grouped.evaluation_params(params, opt_state)

@@ -1,9 +1,8 @@
-"""Optimizers whose only memory is one or two means of gradients."""
+"""Optimizers whose only memory is a mean of gradients."""
 
 from __future__ import annotations
 
 import optax
-from optax import contrib
 
 from axlearn_core.config import ConfigBase
 from axlearn_core.module.parameters import ParameterSpecs
@@ -52,29 +51,3 @@ class Lion(DecayedOptimizer):
 
     def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
         return optax.scale_by_lion(self.config.b1, self.config.b2)
-
-
-class AdEMAMix(DecayedOptimizer):
-    """Adam with a second, much slower mean of gradients (arXiv:2409.03137).
-
-    direction = (m1 / (1 - b1^t) + alpha * m2) / (sqrt(v / (1 - b2^t)) + eps), where m1, m2 and v
-    decay by b1, b3 and b2.
-
-    Deviation: alpha and b3 are constant; the paper raises both over the run.
-    State: 3 numbers per parameter.
-    """
-
-    class Config(DecayedOptimizer.Config):
-        b1: float = 0.9  # of the fast mean, 0 to 1 (exclusive)
-        b2: float = 0.999  # of squared gradients, 0 to 1 (exclusive)
-        b3: float = 0.9999  # of the slow mean, 0 to 1 (exclusive)
-        alpha: float = 5.0  # weight of the slow mean
-        eps: float = 1e-8  # added to the root of the second moment, > 0
-
-    def __init__(self, config: ConfigBase) -> None:
-        super().__init__(config)
-        check_decay_rates(b1=self.config.b1, b2=self.config.b2, b3=self.config.b3)
-
-    def direction(self, specs: ParameterSpecs) -> optax.GradientTransformation:
-        cfg = self.config
-        return contrib.scale_by_ademamix(cfg.b1, cfg.b2, cfg.b3, cfg.alpha, cfg.eps)

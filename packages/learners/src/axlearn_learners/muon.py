@@ -91,10 +91,9 @@ class Muon(DecayedOptimizer):
 
 
 def is_matrix(spec: ParameterSpec) -> bool:
-    """Says whether a parameter maps vectors to vectors; gains and biases take no decay."""
+    """Says whether a parameter maps vectors to vectors; gains and biases have no `fan_in_axes`."""
     numbers = _dimension_numbers(spec)
-    both = bool(numbers.reduction_axis and numbers.output_axis)
-    return both and "vocab" not in spec.axes and spec.weight_decay_scale != 0
+    return bool(numbers.reduction_axis and numbers.output_axis) and "vocab" not in spec.axes
 
 
 def _dimension_numbers(spec: ParameterSpec) -> contrib.MuonDimensionNumbers:

@@ -12,7 +12,8 @@ import optax
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable
 from axlearn_core.module.parameters import ParameterSpecs, flatten_paths
 from axlearn_core.training.learner import Params
-from axlearn_learners.schedules import Schedule, Step, as_schedule
+from axlearn_core.training.schedule import Schedule, Step
+from axlearn_learners.schedules import as_schedule
 
 
 class Optimizer(Configurable):
@@ -95,6 +96,13 @@ def check_decay_rates(**rates: float) -> None:
     for name, value in rates.items():
         if not 0 <= value < 1:
             raise ConfigError(f"{name} (={value}) must be at least 0 and less than 1")
+
+
+def check_positive(**values: float | None) -> None:
+    """Raises a ConfigError for a number that is not above 0; None is none."""
+    for name, value in values.items():
+        if value is not None and value <= 0:
+            raise ConfigError(f"{name} (={value}) must be positive")
 
 
 def decay_scales(specs: ParameterSpecs, no_decay: str | None) -> dict[str, float]:

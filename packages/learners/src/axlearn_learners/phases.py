@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
-from axlearn_learners.schedules import Schedule, Step, as_schedule
+from axlearn_core.training.schedule import Schedule, Step
+from axlearn_learners.schedules import as_schedule
 
 
 class Piecewise(Schedule):
@@ -114,4 +115,10 @@ def _whole(name: str, steps: float | None, total: int) -> int | None:
             f"phases[{name!r}].steps (={steps}) must be a fraction below 1 or a whole number of "
             "steps; write None for what is left"
         )
-    return round(steps * total) if steps < 1 else int(steps)
+    whole = round(steps * total) if steps < 1 else int(steps)
+    if whole == 0:
+        raise ConfigError(
+            f"phases[{name!r}].steps (={steps} of {total}) is less than half a step; drop the "
+            "phase, or make it longer"
+        )
+    return whole

@@ -10,6 +10,7 @@ from optax import contrib
 from axlearn_core.config import ConfigBase, ConfigError
 from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Params
+from axlearn_core.training.schedule import Step
 from axlearn_learners.optimizers import (
     DecayedOptimizer,
     add_decayed_weights,
@@ -17,7 +18,6 @@ from axlearn_learners.optimizers import (
     decay_scales,
     scale_by_rate,
 )
-from axlearn_learners.schedules import Step
 
 
 class ScheduleFreeAdamW(DecayedOptimizer):

@@ -7,32 +7,27 @@ step 0, the last step `total_steps - 1`. Rates reach 0 one step *before* the fir
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED, ConfigBase, ConfigError, Configurable, find
-
-Step = int | jax.Array
-
-
-class Schedule(Configurable):
-    """A function from step to learning rate."""
-
-    class Config(Configurable.Config):
-        total_steps: int | None = None  # length of the run; None: that of the learner
-
-    def __call__(self, step: Step) -> jax.Array:
-        """Returns the rate, [] float32, of the update with `step` updates before it."""
-        raise NotImplementedError(type(self))
+from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
+from axlearn_core.training.schedule import Schedule, Step
 
 
 class Constant(Schedule):
     """The same rate at every step."""
 
     class Config(Schedule.Config):
-        value: float = REQUIRED  # > 0
+        value: float = REQUIRED  # >= 0
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        if self.config.value < 0:
+            raise ConfigError(
+                f"value (={self.config.value}) must not be negative: updates would climb the loss"
+            )
 
     def __call__(self, step: Step) -> jax.Array:
         return jnp.asarray(self.config.value, jnp.float32)
@@ -55,6 +50,10 @@ class _WarmUp(Schedule):
         if cfg.total_steps is None:
             raise ConfigError(
                 "total_steps is not set, and no learner gave it; write its number of updates"
+            )
+        if cfg.peak <= 0:
+            raise ConfigError(
+                f"peak (={cfg.peak}) must be positive; to train nothing, freeze a group"
             )
         if not 0 <= cfg.final_fraction <= 1:
             raise ConfigError(f"final_fraction (={cfg.final_fraction}) must be from 0 to 1")
@@ -160,18 +159,3 @@ def as_schedule(rate: float | Schedule.Config) -> Schedule:
     config: Any = rate if isinstance(rate, ConfigBase) else Constant.Config(value=rate)
     schedule: Schedule = config.instantiate()
     return schedule
-
-
-def give_length(cfg: ConfigBase, total_steps: int | None) -> None:
-    """Writes the run's length into schedules of a tree that lack one.
-
-    A schedule within another one is left to that one.
-    """
-    outermost: list[str] = []
-    for path, node in find(cfg, Schedule):
-        if any(path.startswith((f"{outer}.", f"{outer}[")) for outer in outermost):
-            continue
-        outermost.append(path)
-        schedule = cast(Schedule.Config, node)
-        if schedule.total_steps is None:
-            schedule.total_steps = total_steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from axlearn_core.config import ConfigBase
 from axlearn_core.module.parameters import ParameterSpecs
 from axlearn_core.training.learner import Learner
@@ -20,3 +22,6 @@ class LearnerWrapper(Learner):
         if cfg.learner.total_steps is None:
             cfg.learner.total_steps = cfg.total_steps
         self.learner: Learner = cfg.learner.instantiate(specs=specs)
+
+    def trained(self, tree: dict[str, Any]) -> dict[str, Any]:
+        return self.learner.trained(tree)

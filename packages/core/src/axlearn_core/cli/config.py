@@ -11,6 +11,7 @@ import click
 
 from axlearn_core.cli.experiment import as_json_option, experiment_arguments, print_json
 from axlearn_core.cli.machine import MeshChoice, choose_mesh_rule, start
+from axlearn_core.cli.plot import curve
 from axlearn_core.cli.text import table
 from axlearn_core.config import (
     ConfigBase,
@@ -35,11 +36,19 @@ def config() -> None:
 @config.command()
 @experiment_arguments
 @click.option("--full", is_flag=True, help="All values, not only those that differ from defaults.")
+@click.option("--plot", metavar="PATH", help="Instead, draw the schedule at a path over the steps.")
 @as_json_option
-def show(experiment: str, overrides: tuple[str, ...], full: bool, as_json: bool) -> None:
+def show(
+    experiment: str, overrides: tuple[str, ...], full: bool, plot: str | None, as_json: bool
+) -> None:
     """Show what EXPERIMENT sets: canonical text, without defaults."""
     cfg, rule = _assembled(experiment, overrides)
-    if as_json:
+    if plot is not None:
+        if full:
+            raise click.UsageError("--plot shows one schedule; leave out --full")
+        drawn = curve(cfg, plot)
+        click.echo(json.dumps(drawn.json()) if as_json else drawn.text())
+    elif as_json:
         click.echo(to_json(cfg, get_registry()))
     elif full:
         click.echo("\n".join(f"{path}: {value}" for path, value in flat(cfg).items()))

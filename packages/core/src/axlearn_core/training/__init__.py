@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from axlearn_core.training.learner import Learner, LearnerUpdate
     from axlearn_core.training.model import Batch, Loss, Model
     from axlearn_core.training.result import Result
+    from axlearn_core.training.schedule import Schedule
     from axlearn_core.training.trainer import Trainer
 
 _WHERE = {
@@ -26,6 +27,7 @@ _WHERE = {
     "Loss": "model",
     "Model": "model",
     "Result": "result",
+    "Schedule": "schedule",
     "Trainer": "trainer",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "Loss",
     "Model",
     "Result",
+    "Schedule",
     "Trainer",
 ]
 

@@ -55,6 +55,10 @@ class Learner(Configurable):
         """
         raise NotImplementedError(type(self))
 
+    def trained(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Returns what updates change of a tree like the parameters; the rest is frozen."""
+        return tree
+
     def evaluation_params(self, params: Params, opt_state: Any) -> Params:
         """Returns the parameters to evaluate with: those that are trained, or a mean of them."""
         return params
