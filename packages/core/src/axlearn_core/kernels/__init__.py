@@ -11,6 +11,7 @@ from axlearn_core.kernels.masks import (
     same_segment,
     window,
 )
+from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
     Choice,
     Kernel,
@@ -30,12 +31,15 @@ __all__ = [
     "KernelError",
     "LinearBias",
     "Mask",
+    "RaggedMatmulInputs",
+    "RaggedMatmulSpec",
     "ScoreBias",
     "attention",
     "causal",
     "choose",
     "full",
     "prefix",
+    "ragged_matmul",
     "recording_choices",
     "same_segment",
     "select",
