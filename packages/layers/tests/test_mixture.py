@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import BuildError, replace
+from axlearn_core.kernels import recording_choices
 from axlearn_core.module import functional
 from axlearn_core.parallel import (
     DEFAULT_RULES,
@@ -110,6 +111,18 @@ def test_gradients_of_both_dispatches_agree(make, x):
 
     dropless, capacity = map(gradients, DISPATCHES)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), dropless, capacity)
+
+
+def test_dropless_takes_a_kernel_for_the_platform_or_the_one_that_it_is_given(make, x):
+    with recording_choices() as choices:
+        for kernel in (None, "reference"):
+            layer, state = make.build(
+                mixture(dispatch=Dropless.default_config().set(kernel=kernel))
+            )
+            run(layer, state, x)
+    ragged = [choice for choice in choices if choice.op == "ragged_matmul"]
+    assert [choice.forced for choice in ragged] == [False, False, True, True]  # in and out
+    assert ragged[2].name == "axlearn-core/ragged_matmul.reference"
 
 
 def all_to_the_first(state):

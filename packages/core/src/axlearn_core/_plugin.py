@@ -37,6 +37,24 @@ def axlearn_kernels() -> list[Record]:
             "Skips masked blocks and makes the weights again in the backward pass.",
             op="attention",
         ),
+        KernelRecord(
+            "ragged_matmul.reference",
+            "axlearn_core.kernels.ragged_plain:ReferenceRaggedMatmul",
+            "Ragged matmul as the formula says it: every row for every group, masked.",
+            op="ragged_matmul",
+        ),
+        KernelRecord(
+            "ragged_matmul.ragged_dot",
+            "axlearn_core.kernels.ragged_plain:XLARaggedMatmul",
+            "XLA's own operation, for GPUs and TPUs.",
+            op="ragged_matmul",
+        ),
+        KernelRecord(
+            "ragged_matmul.blocked",
+            "axlearn_core.kernels.ragged_blocked:BlockedRaggedMatmul",
+            "Dense products of blocks of rows, for CPUs.",
+            op="ragged_matmul",
+        ),
     ]
 
 

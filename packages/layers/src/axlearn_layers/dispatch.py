@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
+from axlearn_core.kernels import ragged_matmul
 from axlearn_core.module import Module
 from axlearn_core.parallel import constrain
 from axlearn_layers.router import Routing
@@ -43,9 +44,12 @@ class Dispatch(Module):
 class Dropless(Dispatch):
     """Sorts all choices by expert and multiplies ragged groups (MegaBlocks, arXiv:2211.15841).
 
-    No token is dropped and none is padded, however unequal the experts' loads. The groups are
-    `jax.lax.ragged_dot`, which a CPU computes for every expert, masked.
+    No token is dropped and none is padded, however unequal the experts' loads: see
+    `axlearn_core.kernels.ragged_matmul`.
     """
+
+    class Config(Dispatch.Config):
+        kernel: str | None = None  # forces an implementation; None takes the best that is there
 
     def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
         choices = routing.experts.shape[-1]
@@ -55,7 +59,7 @@ class Dropless(Dispatch):
         sizes = jnp.bincount(experts, length=self.config.num_experts)
 
         def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
-            return jax.lax.ragged_dot(rows, weights, sizes)
+            return ragged_matmul(rows, weights, sizes, implementation=self.config.kernel)
 
         def combine(rows: jax.Array) -> jax.Array:
             outputs = _unsort(rows, order, back).reshape(*x.shape[:2], choices, -1)

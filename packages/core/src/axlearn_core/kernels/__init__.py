@@ -12,6 +12,7 @@ from axlearn_core.kernels.masks import (
     same_segment,
     window,
 )
+from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
     Choice,
     Kernel,
@@ -31,6 +32,8 @@ __all__ = [
     "KernelError",
     "LinearBias",
     "Mask",
+    "RaggedMatmulInputs",
+    "RaggedMatmulSpec",
     "ScoreBias",
     "attention",
     "causal",
@@ -38,6 +41,7 @@ __all__ = [
     "chunk",
     "full",
     "prefix",
+    "ragged_matmul",
     "recording_choices",
     "same_segment",
     "select",
