@@ -54,14 +54,19 @@ class Pair:
         with torch.no_grad():
             return self.theirs(torch.as_tensor(ids), use_cache=False, **options).logits.numpy()
 
-    def gradients(self, batch):
-        """Returns our gradient of the sum of losses, and theirs in our tree."""
+    def gradients(self, batch, inputs=None):
+        """Returns our gradient of the sum of losses, and theirs in our tree.
+
+        Their model gets `inputs`, by default the input ids of the batch.
+        """
 
         def loss(state):
             return functional(self.ours, state=state, prng_key=None, inputs=(batch,))[0].total
 
         self.theirs.zero_grad()
-        logits = self.theirs(torch.as_tensor(batch["input_ids"]), use_cache=False).logits
+        if inputs is None:
+            inputs = {"input_ids": torch.as_tensor(batch["input_ids"]), "use_cache": False}
+        logits = self.theirs(**inputs).logits
         targets = torch.as_tensor(batch["target_ids"]).flatten()
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
         (losses * torch.as_tensor(batch["target_weights"]).flatten()).sum().backward()

@@ -1,6 +1,7 @@
 """Published model families: a function that returns a config, and a mapping of the weights."""
 
 from axlearn_experiments.families.afm import afm
+from axlearn_experiments.families.bert import BERT_WEIGHTS, bert, bert_classifier
 from axlearn_experiments.families.deepseek import DEEPSEEK_V3_WEIGHTS, deepseek_v3
 from axlearn_experiments.families.gemma import GEMMA2_WEIGHTS, GEMMA3_WEIGHTS, gemma2, gemma3
 from axlearn_experiments.families.gpt2 import GPT2_WEIGHTS, gpt2
@@ -17,8 +18,10 @@ from axlearn_experiments.families.qwen import (
     qwen3,
     qwen3_moe,
 )
+from axlearn_experiments.families.t5 import T5_WEIGHTS, t5
 
 __all__ = [
+    "BERT_WEIGHTS",
     "DEEPSEEK_V3_WEIGHTS",
     "GEMMA2_WEIGHTS",
     "GEMMA3_WEIGHTS",
@@ -31,7 +34,10 @@ __all__ = [
     "QWEN2_WEIGHTS",
     "QWEN3_MOE_WEIGHTS",
     "QWEN3_WEIGHTS",
+    "T5_WEIGHTS",
     "afm",
+    "bert",
+    "bert_classifier",
     "deepseek_v3",
     "gemma2",
     "gemma3",
@@ -44,4 +50,5 @@ __all__ = [
     "qwen2",
     "qwen3",
     "qwen3_moe",
+    "t5",
 ]

@@ -13,6 +13,7 @@ from axlearn_layers import (
     RMSNorm,
     Rotary,
     SharedKeys,
+    Stack,
     TransformerBlock,
 )
 
@@ -59,7 +60,7 @@ def afm(
     )
     block.feed_forward = GatedFeedForward.default_config().set(hidden_dim=hidden_dim)
     own = num_layers - num_sharing_layers
-    stack = Repeat.default_config().set(layer=block, num_layers=own)
+    stack: Stack.Config = Repeat.default_config().set(layer=block, num_layers=own)
     if num_sharing_layers:
         stack = _sharing(block, own, num_sharing_layers)
     return language_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from axlearn_experiments.families.decoder import decoder
+from axlearn_experiments.families.rules import bias_norm
 from axlearn_experiments.weights import Rule, WeightMapping, within
 from axlearn_layers import (
     CausalLM,
@@ -49,15 +50,8 @@ def gpt2(
     return model.set(positions=LearnedPositions.default_config().set(max_length=max_length))
 
 
-def _norm(ours: str, theirs: str) -> tuple[Rule, Rule]:
-    return (
-        Rule({f"{ours}/scale": "embed"}, {f"{theirs}.weight": "embed"}),
-        Rule({f"{ours}/bias": "embed"}, {f"{theirs}.bias": "embed"}),
-    )
-
-
 _LAYER = (
-    *_norm("attention_norm", "ln_1"),
+    *bias_norm("attention_norm", "ln_1"),
     Rule(
         {"attention/qkv/(inner/)*projection/weight": "embed heads (1 + 1 + 1) dim"},
         {"attn.c_attn.weight": "embed ((heads dim) + (heads dim) + (heads dim))"},
@@ -70,7 +64,7 @@ _LAYER = (
         {"attention/output/weight": "heads dim embed"}, {"attn.c_proj.weight": "(heads dim) embed"}
     ),
     Rule({"attention/output/bias": "embed"}, {"attn.c_proj.bias": "embed"}),
-    *_norm("feed_forward_norm", "ln_2"),
+    *bias_norm("feed_forward_norm", "ln_2"),
     Rule({"feed_forward/up/weight": "embed mlp"}, {"mlp.c_fc.weight": "embed mlp"}),
     Rule({"feed_forward/up/bias": "mlp"}, {"mlp.c_fc.bias": "mlp"}),
     Rule({"feed_forward/down/weight": "mlp embed"}, {"mlp.c_proj.weight": "mlp embed"}),
@@ -81,7 +75,7 @@ GPT2_WEIGHTS = WeightMapping(
     rules=(
         Rule({"embedding/weight": "vocab embed"}, {"wte.weight": "vocab embed"}),
         Rule({"positions/weight": "position embed"}, {"wpe.weight": "position embed"}),
-        *_norm("norm", "ln_f"),
+        *bias_norm("norm", "ln_f"),
         *within("stack/{layer}/", "h.{layer}.", *_LAYER),
     ),
     prefix="transformer.",

@@ -27,6 +27,22 @@ def norm(ours: str, theirs: str) -> Rule:
     return Rule({f"{ours}/scale": "embed"}, {f"{theirs}.weight": "embed"})
 
 
+def bias_norm(ours: str, theirs: str, *, optional: bool = False) -> tuple[Rule, Rule]:
+    """The gain and the bias of a layer norm."""
+    return (
+        Rule({f"{ours}/scale": "embed"}, {f"{theirs}.weight": "embed"}, optional=optional),
+        Rule({f"{ours}/bias": "embed"}, {f"{theirs}.bias": "embed"}, optional=optional),
+    )
+
+
+def biased(ours: str, theirs: str, *, optional: bool = False) -> tuple[Rule, Rule]:
+    """A linear map and its bias."""
+    return (
+        Rule({f"{ours}/weight": "inner outer"}, {f"{theirs}.weight": "outer inner"}, optional),
+        Rule({f"{ours}/bias": "outer"}, {f"{theirs}.bias": "outer"}, optional),
+    )
+
+
 def gated(ours: str, theirs: str) -> tuple[Rule, ...]:
     """A gated feed-forward layer."""
     return (

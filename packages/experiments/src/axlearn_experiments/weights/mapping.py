@@ -90,12 +90,15 @@ class WeightMapping:
         ties: theirs that may be there though our model has no such parameter, such as the output
             head of a tied model, and the tensor that each of them must equal.
         ignored: regular expressions over names of theirs that are no parameters.
+        groups: stacks of which so many layers are one of theirs. The layers of such a stack have
+            two numbers: with groups={"decoder/stack": 2} the seventh is `decoder/stack/3/0`.
     """
 
     rules: tuple[Rule, ...]
     prefix: str = ""
     ties: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 def within(ours: str, theirs: str, *rules: Rule) -> tuple[Rule, ...]:

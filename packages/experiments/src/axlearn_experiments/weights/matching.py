@@ -77,7 +77,7 @@ def match(mapping: WeightMapping, model: Layer, present: Collection[str] | None)
     Raises:
         WeightsError: unless each parameter and each tensor is of exactly one step.
     """
-    parameters = named_parameters(model)
+    parameters = named_parameters(model, mapping.groups)
     steps = {id(rule): list(_steps(rule, parameters)) for rule in mapping.rules}
     idle = [rule for rule in mapping.rules if not steps[id(rule)] and not rule.optional]
     every = [step for each in steps.values() for step in each]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from axlearn_core.module import Layer, ParameterSpec, flatten_paths
@@ -23,16 +24,19 @@ class Parameter(NamedTuple):
         return array[(*self.indices, ...)]
 
 
-def named_parameters(model: Layer) -> dict[str, Parameter]:
+def named_parameters(
+    model: Layer, groups: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, Parameter]:
     """Returns all parameters by name, in the order of computation.
 
     The layers of a `Stack` are numbered below its name, whether they are scanned, listed or follow
     a pattern: `embedding/weight`, `stack/7/attention/output/weight`, `encoder/stack/0/norm/scale`.
+    Those of a stack in `groups` have two numbers, of the group and within it.
 
     Raises:
         WeightsError: if a layer other than a `Stack` arranges parameters in its own way.
     """
-    found = {parameter.name: parameter for parameter in _walk(model, "", "", ())}
+    found = {parameter.name: parameter for parameter in _walk(model, "", "", (), groups)}
     declared = set(flatten_paths(model.parameter_specs()))
     if strange := declared ^ {parameter.path for parameter in found.values()}:
         raise WeightsError(
@@ -42,19 +46,26 @@ def named_parameters(model: Layer) -> dict[str, Parameter]:
     return found
 
 
-def _walk(layer: Layer, name: str, path: str, indices: tuple[int, ...]) -> Iterator[Parameter]:
+def _walk(
+    layer: Layer, name: str, path: str, indices: tuple[int, ...], groups: Mapping[str, int]
+) -> Iterator[Parameter]:
     for own, spec in layer.own_parameters().items():
         yield Parameter(name + own, spec, path + own, indices)
     for key, child in layer.children.items():
         if isinstance(child, Stack):
             for number, each in enumerate(child.unrolled()):
                 below = "".join(f"{part}/" for part in (key, *each.path))
-                yield from _walk(
-                    each.layer, f"{name}{key}/{number}/", path + below, indices + each.indices
-                )
+                within = name + _numbered(key, number, groups.get(name + key, 1))
+                yield from _walk(each.layer, within, path + below, indices + each.indices, groups)
             for own, other in child.children.items():  # what its layers share, such as a bias
                 if isinstance(other, Layer) and not isinstance(other, SequenceLayer):
                     below = f"{key}/{own}/"
-                    yield from _walk(other, name + below, path + below, indices)
+                    yield from _walk(other, name + below, path + below, indices, groups)
         elif isinstance(child, Layer):
-            yield from _walk(child, f"{name}{key}/", f"{path}{key}/", indices)
+            yield from _walk(child, f"{name}{key}/", f"{path}{key}/", indices, groups)
+
+
+def _numbered(stack: str, number: int, group: int) -> str:
+    if group == 1:
+        return f"{stack}/{number}/"
+    return f"{stack}/{number // group}/{number % group}/"

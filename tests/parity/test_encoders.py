@@ -1,0 +1,194 @@
+"""BERT and T5 compute what transformers computes with the same weights, in float32."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+
+from axlearn_core.module import functional
+from axlearn_experiments import families as ours
+from axlearn_experiments.weights import export_weights, import_weights
+
+VOCAB, DIM, LAYERS, HEADS, HIDDEN, CLASSES = 101, 48, 3, 6, 80, 5
+LENGTH, MEMORY = 21, 30
+
+
+def bert_sizes():
+    sizes = {"vocab_size": VOCAB, "dim": DIM, "num_layers": LAYERS, "num_heads": HEADS}
+    return sizes | {"hidden_dim": HIDDEN, "max_length": 40, "eps": 1e-3}
+
+
+def bert_config(**fields):
+    return hf.BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=DIM,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=HIDDEN,
+        max_position_embeddings=40,
+        layer_norm_eps=1e-3,
+        initializer_range=0.2,
+        **fields,
+    )
+
+
+def masked_lm():
+    return ours.bert(**bert_sizes()), hf.BertForMaskedLM, bert_config(), ours.BERT_WEIGHTS
+
+
+def classifier():
+    cfg = ours.bert_classifier(**bert_sizes(), num_classes=CLASSES)
+    theirs = hf.BertForSequenceClassification
+    return cfg, theirs, bert_config(num_labels=CLASSES), ours.BERT_WEIGHTS
+
+
+def t5_sizes():
+    sizes = {"vocab_size": VOCAB, "dim": DIM, "num_layers": LAYERS, "num_heads": HEADS}
+    return sizes | {"head_dim": 10, "hidden_dim": HIDDEN, "num_decoder_layers": 2}
+
+
+def t5_config(**fields):
+    return hf.T5Config(
+        vocab_size=VOCAB,
+        d_model=DIM,
+        num_layers=LAYERS,
+        num_decoder_layers=2,
+        num_heads=HEADS,
+        d_kv=10,
+        d_ff=HIDDEN,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=20,
+        initializer_factor=1.0,
+        decoder_start_token_id=0,
+        **fields,
+    )
+
+
+def t5_buckets():
+    return {"num_buckets": 8, "max_distance": 20}
+
+
+def t5_first():
+    cfg = ours.t5(**t5_sizes(), **t5_buckets(), gated=False, tied=True)
+    config = t5_config(feed_forward_proj="relu", tie_word_embeddings=True)
+    return cfg, hf.T5ForConditionalGeneration, config, ours.T5_WEIGHTS
+
+
+def t5_second():
+    cfg = ours.t5(**t5_sizes(), **t5_buckets())
+    config = t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    return cfg, hf.T5ForConditionalGeneration, config, ours.T5_WEIGHTS
+
+
+def made(family, make_pair, tmp_path_factory):
+    return make_pair(*family(), tmp_path_factory.mktemp(family.__name__))
+
+
+@pytest.fixture(scope="module")
+def bert(make_pair, tmp_path_factory):
+    return made(masked_lm, make_pair, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def bert_classifier(make_pair, tmp_path_factory):
+    return made(classifier, make_pair, tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=[t5_first, t5_second], ids=["t5-1.0", "t5-1.1"])
+def t5(request, make_pair, tmp_path_factory):
+    return made(request.param, make_pair, tmp_path_factory)
+
+
+def bert_batch():
+    rng = np.random.default_rng(0)
+    real = np.arange(LENGTH) < np.array([[LENGTH], [13]])
+    ids, types = rng.integers(0, VOCAB, (2, LENGTH)), rng.integers(0, 2, (2, LENGTH))
+    ours_ = {"input_ids": ids, "token_types": types, "segment_ids": real.astype(np.int32)}
+    theirs = {"input_ids": ids, "token_type_ids": types, "attention_mask": real.astype(np.int64)}
+    return ours_, {name: torch.as_tensor(value) for name, value in theirs.items()}, real
+
+
+def t5_batch():
+    rng = np.random.default_rng(0)
+    real = np.arange(MEMORY) < np.array([[MEMORY], [17]])
+    memory, ids = rng.integers(0, VOCAB, (2, MEMORY)), rng.integers(0, VOCAB, (2, LENGTH))
+    ours_ = {"encoder_ids": memory, "encoder_segment_ids": real.astype(np.int32), "input_ids": ids}
+    theirs = {
+        "input_ids": memory,
+        "attention_mask": real.astype(np.int64),
+        "decoder_input_ids": ids,
+    }
+    return ours_, {name: torch.as_tensor(value) for name, value in theirs.items()}
+
+
+def test_bert_logits_are_equal_with_padding_and_token_types(bert):
+    batch, theirs, real = bert_batch()
+    with torch.no_grad():
+        expected = bert.theirs(**theirs).logits.numpy()
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(bert.logits(batch)[real], expected[real], atol=1e-4)
+
+
+def test_bert_classes_are_equal_with_padding(bert_classifier):
+    batch, theirs, _ = bert_batch()
+    with torch.no_grad():
+        expected = bert_classifier.theirs(**theirs).logits.numpy()
+    np.testing.assert_allclose(bert_classifier.logits(batch), expected, atol=1e-4)
+
+
+def test_t5_logits_are_equal_with_a_padded_encoder(t5):
+    batch, theirs = t5_batch()
+    with torch.no_grad():
+        expected = t5.theirs(**theirs, use_cache=False).logits.numpy()
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(t5.logits(batch), expected, atol=1e-4)
+
+
+def test_t5_decodes_what_transformers_decodes(t5):
+    batch, theirs = t5_batch()
+    cfg = dict(max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=None)
+    ids = torch.zeros((2, 1), dtype=torch.long)
+    expected = t5.theirs.generate(**theirs | {"decoder_input_ids": ids}, **cfg).numpy()
+
+    def run(method, *inputs):
+        return functional(t5.ours, state=t5.state, prng_key=None, inputs=inputs, method=method)[0]
+
+    memory = run("encode", batch)
+    found, cache = [np.zeros((2, 1), np.int64)], t5.ours.init_cache(2, 9)
+    for step in range(8):
+        read = (None, memory) if step == 0 else ()
+        logits, cache = run("extend", found[-1], cache, *read)
+        found.append(np.asarray(logits[:, -1:].argmax(-1)))
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), expected)
+
+
+def test_gradients_of_t5_are_equal(t5):
+    batch, theirs = t5_batch()
+    targets = np.random.default_rng(1).integers(0, VOCAB, (2, LENGTH))
+    batch |= {"target_ids": targets, "target_weights": np.ones((2, LENGTH), np.float32)}
+    jax.tree.map(compare, *t5.gradients(batch, theirs | {"use_cache": False}))
+
+
+def test_gradients_of_bert_are_equal(bert):
+    batch, theirs, real = bert_batch()
+    targets = np.random.default_rng(1).integers(0, VOCAB, (2, LENGTH))
+    batch |= {"target_ids": targets, "target_weights": real.astype(np.float32)}
+    jax.tree.map(compare, *bert.gradients(batch, theirs))
+
+
+def compare(ours_, theirs):
+    scale = np.abs(theirs).max()
+    assert scale > 0
+    np.testing.assert_allclose(ours_ / scale, theirs / scale, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", [masked_lm, classifier, t5_first, t5_second])
+def test_exporting_what_was_imported_gives_the_same_bits_and_names(
+    family, make_pair, tmp_path_factory
+):
+    pair = made(family, make_pair, tmp_path_factory)
+    exported = export_weights(pair.mapping, pair.ours, pair.state)
+    again = import_weights(pair.mapping, pair.ours, exported)
+    jax.tree.map(np.testing.assert_array_equal, again, pair.state)
+    pair.reload(exported)
