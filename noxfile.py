@@ -94,8 +94,9 @@ def import_time(session: nox.Session) -> None:
 # virtualenv and thus pip, since uv on Linux answers torch with gigabytes of CUDA libraries.
 @nox.session(venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
-    """Logits of GPT-2 and Llama equal those of transformers."""
-    session.install("torch==2.13.0", "transformers", *editable("layers[test]", *siblings("layers")))
+    """Logits, gradients and files of the model families equal those of transformers."""
+    tools = ("torch==2.13.0", "transformers>=5", "safetensors")
+    session.install(*tools, *editable("experiments[test]", *siblings("experiments")))
     session.run("pytest", "tests/parity", *session.posargs)
 
 

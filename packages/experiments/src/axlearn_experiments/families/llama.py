@@ -47,8 +47,9 @@ def llama(
         window: how many tokens a query sees, itself included; None is all before it.
         eps: of the norms.
         tied: whether the output head is the embedding table.
-        embedding_scale: multiplies what is looked up in the table. Published Llamas have none; a
-            tied table trains better with sqrt(dim), which gives the blocks a variance of 1.
+        embedding_scale: multiplies what is looked up in the table. Published Llamas have none. A
+            tied table starts small, and sqrt(dim) gives the blocks a variance of 1 (as in Gemma,
+            arXiv:2403.08295).
     """
     norm = RMSNorm.default_config().set(eps=eps)
     rotary = Rotary.default_config().set(theta=theta)

@@ -43,7 +43,7 @@ def phi3(
         frequencies: how the wavelengths are stretched to longer sequences; None is not at all.
         window: how many tokens a query sees, itself included; None is all before it.
         eps: of the norms.
-        tied: whether the output head is the embedding table, as in Phi-4-mini.
+        tied: whether the output head is the embedding table.
     """
     norm = RMSNorm.default_config().set(eps=eps)
     rotary = Rotary.default_config().set(theta=theta, fraction=rotary_fraction)

@@ -160,7 +160,7 @@ def _solve(node: Node, size: int, sizes: dict[str, int]) -> None:
     found = _size(node, sizes)
     if found is not None:
         if found != size:
-            raise SizeError(f"({format_axes((node,))}) is {found}, not {size}")
+            raise SizeError(f"{format_axes((node,))} is {found}, not {size}")
     elif isinstance(node, str):
         sizes[node] = size
     else:
@@ -174,7 +174,7 @@ def _solve(node: Node, size: int, sizes: dict[str, int]) -> None:
             rest, remainder = divmod(size, math.prod(known))
             rest = rest if remainder == 0 else 0
         if rest < 1:
-            raise SizeError(f"({format_axes((node,))}) cannot be {size}, given {sizes}")
+            raise SizeError(f"{format_axes((node,))} cannot be {size}, given {sizes}")
         _solve(unknown[0], rest, sizes)
 
 

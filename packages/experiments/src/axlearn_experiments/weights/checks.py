@@ -21,8 +21,9 @@ def check_parameters(declared: Collection[str], set_: Sequence[str], idle: Seque
     Raises:
         WeightsError: if a parameter is not in `set_` once, or there is an idle rule.
     """
-    unset = [name for name in declared if name not in set(set_)]
-    twice = [name for name, count in Counter(set_).items() if count > 1]
+    times = Counter(set_)
+    unset = [name for name in declared if not times[name]]
+    twice = [name for name, count in times.items() if count > 1]
     idle_names = [name for rule in idle for name in rule.ours]
     _raise_if_any(
         "the mapping and the model do not fit",
