@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from axlearn_core.module import functional
 from axlearn_core.testing.contracts import LayerContract, assert_trees_close
+from axlearn_core.testing.contracts.subject import compiled
 from axlearn_layers.sequence import SequenceInfo
 
 SEQ = 8
@@ -36,9 +37,8 @@ class SequenceContract(LayerContract):
         x, _ = subject.inputs
         parts = [slice(0, DOCUMENT), slice(DOCUMENT, 2 * DOCUMENT)]
         separate = np.concatenate([x[:, part] for part in parts])
-        alone = jax.jit(lambda *args: subject.run("plain", *args)[0])(
-            subject.state, (separate, SequenceInfo())
-        )
+        inputs = (separate, SequenceInfo())
+        alone, _ = compiled(partial(subject.run, "plain"))(subject.state, inputs)
         packed, _ = subject.results[0]
         together = np.concatenate([packed[:, part] for part in parts])
         assert_trees_close(together, alone, tolerance=self.tolerance)
@@ -48,11 +48,7 @@ class SequenceContract(LayerContract):
         layer, state = subject.host.layer, subject.state.get("layer", {})
         x, _ = subject.inputs
 
-        @jax.jit
-        def forward(state: Any, x: Any) -> Any:
-            return functional(layer, state=state, prng_key=None, inputs=(x, SequenceInfo()))[0]
-
-        @jax.jit
+        @compiled
         def extend(state: Any, *inputs: Any) -> Any:
             return functional(layer, state=state, prng_key=None, inputs=inputs, method="extend")[0]
 
@@ -62,5 +58,5 @@ class SequenceContract(LayerContract):
             info = SequenceInfo(positions=jnp.tile(piece, (x.shape[0], 1)))
             y, cache = extend(state, x[:, piece], cache, info)
             pieces.append(y)
-        whole = forward(state, x)
+        whole, _ = compiled(partial(subject.run, "plain"))(subject.state, (x, SequenceInfo()))
         assert_trees_close(np.concatenate(pieces, axis=1), whole, tolerance=self.tolerance)

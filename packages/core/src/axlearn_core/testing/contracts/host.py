@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ class Host(Layer):
         return self._call(self.layer, *inputs)
 
     def rematerialised(self, *inputs: Any) -> Any:
-        return remat(self._call)(self.layer, *inputs)
+        return remat(partial(self._call, self.layer))(*inputs)
 
     def scanned(self, *inputs: Any) -> Any:
         def body(carry: None, _: None) -> tuple[None, Any]:
@@ -49,9 +50,7 @@ class Host(Layer):
         return scan_layers(self.layer, body, None, count=COPIES)[1]
 
     def mapped(self, *inputs: Any) -> Any:
-        return vmap_layers(
-            self.layer, lambda _: self._call(self.layer, *inputs), count=COPIES
-        )
+        return vmap_layers(self.layer, lambda _: self._call(self.layer, *inputs), count=COPIES)
 
 
 class Noise(Layer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
@@ -14,7 +14,7 @@ from axlearn_core.module import ParameterSpec, flatten_paths, map_specs
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh, parameter_shardings, placing
 from axlearn_core.parallel.sharding import Rules
 from axlearn_core.testing.contracts.config import ConfigContract
-from axlearn_core.testing.contracts.subject import KEY, Subject, is_float
+from axlearn_core.testing.contracts.subject import KEY, Subject, compiled, is_float
 from axlearn_core.testing.contracts.trees import assert_trees_close
 
 MESH = {"expert": 2, "fsdp": 2, "model": 2}
@@ -38,6 +38,8 @@ class LayerContract(ConfigContract):
     # Of all float outputs; None is the dtype of the inputs, or of the parameters where no input is
     # a float.
     output_dtype: ClassVar[str | None] = None
+    # Whether bfloat16 may come in; a batch keeps its dtypes, whatever a model computes in.
+    narrow_inputs: ClassVar[bool] = True
     # Paths of the parameters whose gradient is 0 in this example, such as those of idle experts.
     zero_gradients: ClassVar[frozenset[str]] = frozenset()
     rules: ClassVar[Rules] = DEFAULT_RULES  # that know the parameters' logical axes
@@ -70,12 +72,12 @@ class LayerContract(ConfigContract):
     def test_initialized_parameters_are_as_declared(self) -> None:
         subject = self.subject()
         declared = map_specs(ParameterSpec.struct, subject.specs)
-        assert _structs(subject.initial) == declared
+        assert _structs(subject.initialized[0]) == declared
 
     def test_abstract_initialization_gives_the_same_shapes(self) -> None:
         subject = self.subject()
         abstract = jax.eval_shape(subject.host.initialize, KEY)
-        assert _structs(abstract) == _structs(subject.initial)
+        assert _structs(abstract) == _structs(subject.initialized[0])
 
     def test_logical_axes_have_sharding_rules(self) -> None:
         for path, spec in flatten_paths(self.subject().specs).items():
@@ -111,22 +113,17 @@ class LayerContract(ConfigContract):
     def test_outputs_have_the_dtype_of_the_inputs(self, stored: str) -> None:
         subject = self.subject()
         state = _cast(subject.state, stored)
-        inputs = _cast(subject.inputs, "bfloat16")
-        outputs, _ = jax.eval_shape(lambda *args: subject.run("plain", *args), state, inputs)
+        inputs = _cast(subject.inputs, "bfloat16") if self.narrow_inputs else subject.inputs
+        outputs, _ = jax.eval_shape(partial(subject.run, "plain"), state, inputs)
         following = "bfloat16" if any(map(is_float, jax.tree.leaves(inputs))) else stored
         got = {str(x.dtype) for x in jax.tree.leaves(outputs) if is_float(x)}
         assert got <= {self.output_dtype or following}
 
     def test_a_sibling_changes_no_number(self) -> None:
         subject = self.subject()
-        beside = subject.build(sibling=True)
-
-        @jax.jit
-        def run(state: Any, inputs: Any) -> Any:
-            return beside.initialize(KEY), subject.train(beside, "plain", state, inputs)
-
-        initial, result = run(subject.state, subject.inputs)
-        assert_trees_close(initial, subject.initial, tolerance=1e-6)  # compiled, hence not exact
+        assert_trees_close(*subject.initialized, tolerance=0)
+        run = compiled(partial(subject.train, subject.beside, "plain"))
+        result = run(subject.state, subject.inputs)
         assert_trees_close(result, subject.differentiated[0], tolerance=self.tolerance)
 
     # Transformations.
@@ -134,9 +131,9 @@ class LayerContract(ConfigContract):
     @pytest.mark.parametrize("method", ["scanned", "mapped"])
     def test_copies_at_once_equal_one_after_the_other(self, method: str) -> None:
         subject = self.subject()
-        stacked = jax.tree.map(lambda *copies: np.stack(copies), *subject.copies)
-        result = jax.jit(lambda *args: subject.run(method, *args))(stacked, subject.inputs)
-        expected = jax.tree.map(lambda *copies: np.stack(copies), *subject.results)
+        stacked = jax.tree.map(lambda *copies: jnp.stack(copies), *subject.copies)
+        result = compiled(partial(subject.run, method))(stacked, subject.inputs)
+        expected = jax.tree.map(lambda *copies: jnp.stack(copies), *subject.results)
         assert_trees_close(result, expected, tolerance=self.tolerance)
 
     def test_remat_changes_neither_results_nor_gradients(self) -> None:
@@ -153,9 +150,9 @@ class LayerContract(ConfigContract):
         subject, placement = self.subject(), Placement(make_mesh(MESH), self.rules)
         shardings = parameter_shardings(subject.specs, placement.mesh, self.rules)
         state = jax.device_put(subject.state, shardings)
-        inputs = jax.tree.map(lambda x: _placed(jnp.asarray(x), placement), subject.inputs)
+        inputs = jax.tree.map(lambda x: _placed(x, placement), subject.inputs)
         with placing(placement):
-            result = jax.jit(lambda *args: subject.run("plain", *args))(state, inputs)
+            result = compiled(partial(subject.run, "plain"))(state, inputs)
         assert_trees_close(result, subject.results[0], tolerance=self.tolerance)
 
 

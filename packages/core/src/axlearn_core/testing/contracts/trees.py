@@ -16,9 +16,7 @@ def assert_trees_close(actual: Any, expected: Any, *, tolerance: float) -> None:
             another order round at the size of their terms, not at that of their result.
     """
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    pairs = zip(
-        jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True
-    )
+    pairs = zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
     for (path, got), want in pairs:
         got, want = np.asarray(got), np.asarray(want)
         name = jax.tree_util.keystr(path)
@@ -26,6 +24,4 @@ def assert_trees_close(actual: Any, expected: Any, *, tolerance: float) -> None:
             np.testing.assert_array_equal(got, want, err_msg=name)
             continue
         scale = float(np.abs(want[np.isfinite(want)]).max(initial=0))
-        np.testing.assert_allclose(
-            got, want, rtol=tolerance, atol=tolerance * scale, err_msg=name
-        )
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * scale, err_msg=name)
