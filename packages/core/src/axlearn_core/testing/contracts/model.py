@@ -33,10 +33,9 @@ class ModelContract(LayerContract):
         subject = self.subject()
         (batch,) = subject.inputs
         halves = [jax.tree.map(lambda x, i=i: x[i::2], batch) for i in range(2)]
-        step = compiled(
-            lambda half: subject.train(subject.host, "plain", subject.state, (half,))[0]
-        )
-        together = jax.tree.map(lambda *parts: sum(parts), *map(step, halves))
+        step = compiled(partial(subject.train, subject.host, "plain"))
+        parts = [step(subject.state, (half,))[0] for half in halves]
+        together = jax.tree.map(jnp.add, *parts)
         (whole, _), *_ = subject.differentiated
         assert_trees_close(together, whole, tolerance=self.tolerance)
 
