@@ -15,7 +15,8 @@ def assert_trees_close(actual: Any, expected: Any, *, tolerance: float) -> None:
         tolerance: how far numbers may be apart, relative to the largest of their array: sums in
             another order round at the size of their terms, not at that of their result.
     """
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (actual, expected)]
+    assert structures[0] == structures[1]
     pairs = zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
     for (path, got), want in pairs:
         got, want = np.asarray(got), np.asarray(want)
