@@ -29,7 +29,7 @@ class SequenceContract(LayerContract):
         lengths = [DOCUMENT, DOCUMENT, SEQ - 2 * DOCUMENT]
         segments = np.repeat([1, 2, 0], lengths).astype(np.int32)
         positions = np.concatenate([np.arange(length) for length in lengths], dtype=np.int32)
-        rows = (np.tile(row, (4, 1)) for row in (positions, segments))
+        rows = (jnp.tile(row, (4, 1)) for row in (positions, segments))
         return x, SequenceInfo(*rows)
 
     def test_packed_documents_equal_separate_ones(self) -> None:

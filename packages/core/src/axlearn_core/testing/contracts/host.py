@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from axlearn_core.config import ConfigBase
-from axlearn_core.module import Layer, Module, remat, scan_layers, vmap_layers
+from axlearn_core.module import Layer, remat, scan_layers, vmap_layers
 
 COPIES = 2
 """How many copies of the component `scanned` and `mapped` run, each with its own parameters."""
@@ -33,7 +33,7 @@ class Host(Layer):
         self.sibling: Noise | None = None
         if sibling:
             self.sibling = self.add_child("sibling", Noise.default_config())
-        self.layer: Module = self.add_child("layer", component)
+        self.layer: Any = self.add_child("layer", component)
 
     def plain(self, *inputs: Any) -> Any:
         if self.sibling is not None:

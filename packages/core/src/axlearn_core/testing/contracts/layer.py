@@ -174,4 +174,5 @@ def _placed(x: jax.Array, placement: Placement) -> jax.Array:
     """Splits the first dimension as a batch, if the mesh divides it."""
     sharding = placement.sharding("batch", *[None] * (x.ndim - 1))
     ways = MESH["expert"] * MESH["fsdp"]
-    return jax.device_put(x, sharding if x.ndim and x.shape[0] % ways == 0 else None)
+    placed: jax.Array = jax.device_put(x, sharding if x.ndim and x.shape[0] % ways == 0 else None)
+    return placed
