@@ -65,7 +65,8 @@ class LayerContract(ConfigContract):
         return getattr(layer, self.method)(*inputs)
 
     def subject(self) -> Subject:
-        return _subject(type(self))
+        contract: Any = type(self)  # hashable, which mypy does not see
+        return _subject(contract)
 
     # Parameters.
 

@@ -51,7 +51,9 @@ class Subject:
     def initialized(self) -> tuple[Tree, Tree]:
         """Parameters as they start, and as they start beside a sibling."""
         hosts = (self.host, self.beside)
-        return compiled(lambda key: tuple(host.initialize(key) for host in hosts))(KEY)
+        run = compiled(lambda key: tuple(host.initialize(key) for host in hosts))
+        states: tuple[Tree, Tree] = run(KEY)
+        return states
 
     @cached_property
     def copies(self) -> list[Tree]:
@@ -90,6 +92,7 @@ class Subject:
         one, so that nothing cancels.
         """
         params, rest = split_trainable(self.state, self.specs)
+        structure: Any
         leaves, structure = jax.tree.flatten(self.inputs)
         floats = [leaf for leaf in leaves if is_float(leaf)]
 
