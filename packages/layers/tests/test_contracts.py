@@ -1,0 +1,460 @@
+"""Every registered layer and model under its contract, each with the smallest example."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from axlearn_core.kernels import attention, causal
+from axlearn_core.testing.contracts import (
+    ConfigContract,
+    LayerContract,
+    ModelContract,
+    check_coverage,
+)
+from axlearn_layers import (
+    Alibi,
+    Attention,
+    BranchNormBlock,
+    CapacityDispatch,
+    CausalConv,
+    CausalLM,
+    ContiguousCache,
+    DenseFeedForward,
+    Dropless,
+    Dropout,
+    DynamicNTKFrequencies,
+    Embedding,
+    ExpertChoiceRouter,
+    FusedQKV,
+    GatedDeltaNet,
+    GatedExperts,
+    GatedFeedForward,
+    GroupNorm,
+    LayerDrop,
+    LayerList,
+    LayerNorm,
+    LearnedPositions,
+    Linear,
+    LinearCrossEntropy,
+    LinearFrequencies,
+    Llama3Frequencies,
+    LoRA,
+    Mamba2,
+    MixtureOfExperts,
+    ParallelBlock,
+    PostNormBlock,
+    QKNorm,
+    Remat,
+    Repeat,
+    Residual,
+    RMSNorm,
+    Rotary,
+    RotaryFrequencies,
+    Routing,
+    SandwichBlock,
+    ScaledDim,
+    SigmoidRouter,
+    SinusoidalPositions,
+    SoftmaxRouter,
+    T5Bias,
+    TransformerBlock,
+    YarnFrequencies,
+)
+from axlearn_layers.testing import SequenceContract
+
+BATCH, SEQ, DIM, HIDDEN, VOCAB = 4, 6, 8, 12, 10
+HEADS = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
+EXPERTS = {"num_experts": 4, "top_k": 2}
+
+
+def floats(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def block(kind):
+    cfg = kind.default_config().set(input_dim=DIM)
+    cfg.attention.set(**HEADS)
+    cfg.feed_forward.hidden_dim = HIDDEN
+    return cfg
+
+
+class OfVectors(LayerContract):
+    def inputs(self, rng):
+        return (floats(rng, BATCH, SEQ, DIM),)
+
+
+class OfTokens(LayerContract):
+    def inputs(self, rng):
+        return (rng.integers(0, VOCAB, (BATCH, SEQ), np.int32),)
+
+
+class OfVectorsAndPositions(LayerContract):
+    def inputs(self, rng):
+        return floats(rng, BATCH, SEQ, DIM), rng.integers(0, 9, (BATCH, SEQ), np.int32)
+
+
+# Projections, embeddings, norms.
+
+
+class TestLinear(OfVectors):
+    def config(self):
+        return Linear.Config(
+            input_dim=DIM, output_dim=(2, 4), output_axes=("heads", "head_dim"), bias=True
+        )
+
+
+class TestLoRA(OfVectors):
+    # What is wrapped is frozen, and so no trainable parameter.
+    def config(self):
+        return LoRA.Config(input_dim=DIM, output_dim=4, inner=Linear.default_config(), rank=2)
+
+
+class TestEmbedding(OfTokens):
+    def config(self):
+        return Embedding.Config(vocab_size=VOCAB, dim=DIM, scale=2.0)
+
+
+class TestEmbeddingAsHead(OfVectors):
+    method = "attend"
+    output_dtype = "float32"
+
+    def config(self):
+        return Embedding.Config(vocab_size=VOCAB, dim=DIM)
+
+
+class TestRMSNorm(OfVectors):
+    def config(self):
+        return RMSNorm.Config(input_dim=DIM)
+
+
+class TestZeroCentredRMSNorm(OfVectors):
+    def config(self):
+        return RMSNorm.Config(input_dim=DIM, zero_centred=True)
+
+
+class TestLayerNorm(OfVectors):
+    def config(self):
+        return LayerNorm.Config(input_dim=DIM)
+
+
+class TestGroupNorm(OfVectors):
+    def config(self):
+        return GroupNorm.Config(input_dim=DIM, num_groups=2)
+
+
+# Queries, keys and values, and positions.
+
+
+class TestFusedQKV(OfVectorsAndPositions):
+    def config(self):
+        return FusedQKV.Config(input_dim=DIM, **HEADS)
+
+
+class TestQKNorm(OfVectorsAndPositions):
+    def config(self):
+        return QKNorm.Config(input_dim=DIM, **HEADS)
+
+
+class TestRotary(OfVectorsAndPositions):
+    def config(self):
+        return Rotary.Config(input_dim=DIM, **HEADS)
+
+
+class TestRotaryFrequencies(ConfigContract):
+    def config(self):
+        return RotaryFrequencies.default_config()
+
+
+class TestLinearFrequencies(ConfigContract):
+    def config(self):
+        return LinearFrequencies.Config(factor=2.0)
+
+
+class TestDynamicNTKFrequencies(ConfigContract):
+    def config(self):
+        return DynamicNTKFrequencies.Config(factor=2.0, original_length=4)
+
+
+class TestLlama3Frequencies(ConfigContract):
+    def config(self):
+        return Llama3Frequencies.Config(original_length=4)
+
+
+class TestYarnFrequencies(ConfigContract):
+    def config(self):
+        return YarnFrequencies.Config(factor=2.0, original_length=4)
+
+
+class TestLearnedPositions(OfTokens):
+    def config(self):
+        return LearnedPositions.Config(dim=DIM, max_length=VOCAB)
+
+
+class TestSinusoidalPositions(OfTokens):
+    output_dtype = "float32"  # no parameter and no float comes in
+
+    def config(self):
+        return SinusoidalPositions.Config(dim=DIM)
+
+
+class OfScores(LayerContract):
+    """Biases are symbols; what attention makes of them are numbers."""
+
+    def inputs(self, rng):
+        return tuple(floats(rng, BATCH, SEQ, 4, 2) for _ in range(3))
+
+    def call(self, layer, query, key, value):
+        bias, parameters = layer.forward()
+        return attention(query, key, value, mask=causal(), bias=bias, bias_parameters=parameters)
+
+
+class TestAlibi(OfScores):
+    def config(self):
+        return Alibi.Config(num_heads=4)
+
+
+class TestT5Bias(OfScores):
+    def config(self):
+        return T5Bias.Config(num_heads=4, num_buckets=4, max_distance=5)
+
+
+# Attention and recurrent layers.
+
+
+class TestAttention(SequenceContract):
+    def config(self):
+        return Attention.Config(input_dim=DIM, qkv=Rotary.default_config(), **HEADS)
+
+
+class TestAttentionWithOptions(SequenceContract):
+    def config(self):
+        return Attention.Config(
+            input_dim=DIM,
+            qkv=QKNorm.default_config(),
+            logit_cap=2.0,
+            bias=T5Bias.Config(num_buckets=4, max_distance=4),
+            sinks=True,
+            gate=Linear.default_config(),
+            **HEADS,
+        )
+
+
+class TestContiguousCache(LayerContract):
+    method = "update"
+
+    def config(self):
+        return ContiguousCache.Config(num_kv_heads=2, head_dim=4)
+
+    def inputs(self, rng):
+        old, new = (
+            {name: floats(rng, BATCH, length, 2, 4) for name in ("key", "value")}
+            for length in (SEQ, 2)
+        )
+        return old, new["key"], new["value"], np.tile(np.int32([3, 4]), (BATCH, 1))
+
+
+class TestMamba2(SequenceContract):
+    def config(self):
+        sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 4}
+        return Mamba2.Config(input_dim=DIM, **sizes)
+
+
+class TestGatedDeltaNet(SequenceContract):
+    def config(self):
+        sizes = {"num_heads": 2, "num_value_heads": 4, "key_dim": 4, "value_dim": 4}
+        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=4, **sizes)
+
+
+class TestCausalConv(LayerContract):
+    def config(self):
+        return CausalConv.Config(dims=(DIM,), axes=("embed",), width=3)
+
+    def inputs(self, rng):
+        document = np.repeat(np.int32([[0, 1]]), 3, axis=1).repeat(BATCH, axis=0)
+        x, cache = floats(rng, BATCH, SEQ, DIM), floats(rng, BATCH, 2, DIM)
+        return x, cache, document, np.ones((BATCH, SEQ), bool)
+
+
+# Feed-forward layers, dense and sparse.
+
+
+class TestGatedFeedForward(OfVectors):
+    def config(self):
+        return GatedFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
+
+
+class TestDenseFeedForward(OfVectors):
+    def config(self):
+        return DenseFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
+
+
+class TestScaledDim(ConfigContract):
+    def config(self):
+        return ScaledDim.Config(factor=8 / 3)
+
+
+class TestMixtureOfExperts(OfVectors):
+    def config(self):
+        return MixtureOfExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, **EXPERTS)
+
+
+class TestMixtureOfExpertsWithCapacity(OfVectors):
+    def config(self):
+        dispatch, shared = CapacityDispatch.default_config(), GatedFeedForward.default_config()
+        return MixtureOfExperts.Config(
+            input_dim=DIM,
+            hidden_dim=HIDDEN,
+            dispatch=dispatch,
+            shared=shared.set(hidden_dim=4),
+            **EXPERTS,
+        )
+
+
+class TestGatedExperts(LayerContract):
+    def config(self):
+        return GatedExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, num_experts=4)
+
+    def inputs(self, rng):
+        return (floats(rng, 4, BATCH, 2, DIM),)
+
+    def call(self, layer, rows):
+        return layer.forward(rows, lambda rows, weights: rows @ weights[:, None])
+
+
+class OfRouting(OfVectors):
+    output_dtype = "float32"
+
+
+class TestSoftmaxRouter(OfRouting):
+    def config(self):
+        return SoftmaxRouter.Config(
+            input_dim=DIM, balance_loss_scale=0.1, z_loss_scale=0.1, **EXPERTS
+        )
+
+
+class TestSigmoidRouter(OfRouting):
+    def config(self):
+        return SigmoidRouter.Config(input_dim=DIM, bias_rate=0.1, **EXPERTS)
+
+
+class TestExpertChoiceRouter(OfRouting):
+    def config(self):
+        return ExpertChoiceRouter.Config(input_dim=DIM, **EXPERTS)
+
+
+class OfDispatched(LayerContract):
+    """What comes back to the tokens is an array; here each expert takes the tanh of its rows."""
+
+    def inputs(self, rng):
+        experts = rng.integers(0, 4, (BATCH, SEQ, 2), np.int32)
+        weights = rng.uniform(size=(BATCH, SEQ, 2)).astype(np.float32)
+        return floats(rng, BATCH, SEQ, DIM), Routing(experts, weights)
+
+    def call(self, layer, x, routing):
+        tokens = layer.forward(x, routing)
+        return tokens.combine(jnp.tanh(tokens.rows))
+
+
+class TestDropless(OfDispatched):
+    def config(self):
+        return Dropless.Config(**EXPERTS)
+
+
+class TestCapacityDispatch(OfDispatched):
+    def config(self):
+        return CapacityDispatch.Config(**EXPERTS)
+
+
+# Blocks and stacks.
+
+
+class TestTransformerBlock(SequenceContract):
+    def config(self):
+        return block(TransformerBlock)
+
+
+class TestPostNormBlock(SequenceContract):
+    def config(self):
+        return block(PostNormBlock)
+
+
+class TestBranchNormBlock(SequenceContract):
+    def config(self):
+        return block(BranchNormBlock)
+
+
+class TestSandwichBlock(SequenceContract):
+    def config(self):
+        return block(SandwichBlock)
+
+
+class TestParallelBlock(SequenceContract):
+    def config(self):
+        return block(ParallelBlock)
+
+
+class TestDropout(OfVectors):
+    def config(self):
+        return Dropout.Config(rate=0.5)
+
+
+class TestLayerDrop(SequenceContract):
+    def config(self):
+        return LayerDrop.Config(input_dim=DIM, inner=block(TransformerBlock), rate=0.1)
+
+
+class TestResidual(SequenceContract):
+    def config(self):
+        return Residual.Config(input_dim=DIM, inner=Attention.Config(**HEADS))
+
+
+class TestRepeat(SequenceContract):
+    def config(self):
+        remat = Remat.Config(save="block_hidden")
+        return Repeat.Config(
+            input_dim=DIM, layer=block(TransformerBlock), num_layers=2, remat=remat
+        )
+
+
+class TestLayerList(SequenceContract):
+    def config(self):
+        return LayerList.Config(
+            input_dim=DIM, layers=[Attention.Config(**HEADS), block(TransformerBlock)]
+        )
+
+
+class TestRemat(ConfigContract):
+    def config(self):
+        return Remat.Config(save="block_.*")
+
+
+# Losses and models.
+
+
+class TestLinearCrossEntropy(LayerContract):
+    output_dtype = "float32"
+
+    def config(self):
+        return LinearCrossEntropy.Config(chunk_size=4, z_loss_scale=0.1, label_smoothing=0.1)
+
+    def inputs(self, rng):
+        targets = rng.integers(0, VOCAB, (BATCH, SEQ), np.int32)
+        weights = rng.uniform(size=(BATCH, SEQ)).astype(np.float32)
+        return floats(rng, BATCH, SEQ, DIM), floats(rng, VOCAB, DIM), targets, weights
+
+
+class TestCausalLM(ModelContract):
+    def config(self):
+        stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
+        return CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack)
+
+    def inputs(self, rng):
+        tokens = rng.integers(0, VOCAB, (BATCH, SEQ + 1), np.int32)
+        weights = rng.uniform(size=(BATCH, SEQ)).astype(np.float32)
+        batch = {"input_ids": tokens[:, :-1], "target_ids": tokens[:, 1:]}
+        return ({**batch, "target_weights": weights},)
+
+
+def test_every_registered_layer_and_model_is_under_contract(capsys):
+    report = check_coverage("axlearn-layers", globals().values())
+    with capsys.disabled():
+        print(f"\n{report}")
