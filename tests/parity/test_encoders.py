@@ -78,6 +78,7 @@ def t5_first():
 def t5_second():
     cfg = ours.t5(**t5_sizes(), **t5_buckets())
     config = t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    config.tie_word_embeddings = False  # which transformers sets to True when it builds the config
     return cfg, hf.T5ForConditionalGeneration, config, ours.T5_WEIGHTS
 
 

@@ -36,8 +36,9 @@ def made(kind, drawn):
     return kind.Config(**fields).instantiate()
 
 
-def rates(schedule, count=301):
-    return np.asarray(jax.vmap(schedule)(np.arange(count)))
+def rates(schedule):
+    """Of one number of steps for all lengths, since each other one compiles."""
+    return np.asarray(jax.vmap(schedule)(np.arange(301)))
 
 
 @every_kind
@@ -86,7 +87,7 @@ def test_rates_change_by_no_more_than_the_steepest_phase_does(kind, drawn):
 
 @every_kind
 @quick
-@given(st.integers(1, 20), st.integers(1, 5))
+@given(st.integers(1, 6), st.integers(1, 5))
 def test_fractions_follow_the_length_that_the_learner_gives(kind, tens, times):
     def schedule(total):
         learner = OptaxLearner.default_config().set(total_steps=total)
@@ -94,14 +95,14 @@ def test_fractions_follow_the_length_that_the_learner_gives(kind, tens, times):
         return learner.instantiate(specs={}).optimizer.learning_rate
 
     for total in (10 * tens, 10 * tens * times):
-        values = rates(schedule(total), total)
+        values = rates(schedule(total))[:total]
         assert values.argmax() == 3 * total // 10
 
 
 points = st.lists(
     st.tuples(st.integers(0, 100), st.floats(0, 1, width=32)),
-    min_size=1,
-    max_size=6,
+    min_size=4,  # one number of points compiles once
+    max_size=4,
     unique_by=lambda point: point[0],
 ).map(sorted)
 
@@ -110,7 +111,7 @@ points = st.lists(
 @given(points)
 def test_piecewise_stays_between_its_rates_and_moves_along_its_lines(drawn):
     steps, values = map(list, zip(*drawn, strict=True))
-    got = rates(Piecewise.Config(steps=steps, rates=values).instantiate(), 110)
+    got = rates(Piecewise.Config(steps=steps, rates=values).instantiate())
     assert min(values) - 1e-6 <= got.min() <= got.max() <= max(values) + 1e-6
     lines = itertools.pairwise(drawn)
     steepest = max((abs((d - b) / (c - a)) for (a, b), (c, d) in lines), default=0)
@@ -129,6 +130,6 @@ def test_phases_that_meet_at_one_rate_have_no_leap_between_them(total, fraction)
         "plateau": Phase(schedule=Constant.Config(value=1.0)),
         "decay": Phase(schedule=WarmupLinear.Config(peak=1.0), steps=warmup),
     }
-    got = rates(Phases.Config(phases=phases, total_steps=total).instantiate(), total + 1)
+    got = rates(Phases.Config(phases=phases, total_steps=total).instantiate())[: total + 1]
     assert np.abs(np.diff(got)).max() <= 1 / warmup + 1e-6
     assert (got[0], got[warmup], got[total]) == (0, 1, 0)
