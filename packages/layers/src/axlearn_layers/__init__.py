@@ -57,6 +57,7 @@ from axlearn_layers.router import (
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.ssd import SSDInputs, ssd
 from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, scanned_pattern
+from axlearn_layers.targets import SoftTargets
 
 __all__ = [
     "Linear",
@@ -111,6 +112,7 @@ __all__ = [
     "LossSums",
     "soft_cap",
     "linear_cross_entropy",
+    "SoftTargets",
     "CausalLM",
     "flops_per_token",
     "MixtureOfExperts",

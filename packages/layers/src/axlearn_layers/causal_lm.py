@@ -20,6 +20,7 @@ from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.positions import PositionEmbedding
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.stack import Repeat
+from axlearn_layers.targets import SoftTargets, Targets
 
 
 class CausalLM(Model):
@@ -27,7 +28,8 @@ class CausalLM(Model):
 
     `vocab_size` and `dim` are set here, once; all parts get theirs from here. Batches hold
     [batch, seq] arrays: input_ids, target_ids and target_weights, and where documents are packed
-    segment_ids and positions. Activations have the dtype of the embedding that is passed in.
+    segment_ids and positions. With target_probabilities [batch, seq, k] targets are soft, and so
+    are the target_ids: [batch, seq, k]. Activations have the dtype of the embedding passed in.
     """
 
     class Config(Model.Config):
@@ -65,7 +67,7 @@ class CausalLM(Model):
         hidden = self._hidden(batch)
         weights = batch["target_weights"]
         total = self.loss.forward(
-            hidden, self.head.table(), batch["target_ids"], weights, self.config.logit_cap
+            hidden, self.head.table(), _targets(batch), weights, self.config.logit_cap
         )
         return Loss(self._with_auxiliary(total, weights), weights.sum())
 
@@ -134,3 +136,8 @@ class CausalLM(Model):
                 positions = jnp.arange(input_ids.shape[1])[None]
             x = x + self.positions.forward(positions)
         return constrain(self.dropout.forward(x), "batch", "seq", None)
+
+
+def _targets(batch: Batch) -> Targets:
+    ids, probabilities = batch["target_ids"], batch.get("target_probabilities")
+    return ids if probabilities is None else SoftTargets(ids, probabilities)
