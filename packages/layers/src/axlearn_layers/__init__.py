@@ -1,6 +1,7 @@
 """Layers and the language models built from them."""
 
 from axlearn_layers.activations import ACTIVATIONS, activation
+from axlearn_layers.adapter import Adapter
 from axlearn_layers.attention import Attention
 from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
 from axlearn_layers.block import (
@@ -16,13 +17,14 @@ from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
+from axlearn_layers.dora import DoRA
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
+from axlearn_layers.lora import LoRA
 from axlearn_layers.loss import (
     LinearCrossEntropy,
     LossShape,
@@ -31,7 +33,9 @@ from axlearn_layers.loss import (
     soft_cap,
 )
 from axlearn_layers.mamba import Mamba2
+from axlearn_layers.merging import merge_adapters, unmerge_adapters
 from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
+from axlearn_layers.multi_lora import MultiLoRA
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
@@ -139,7 +143,10 @@ __all__ = [
     "GatedDeltaNet",
     "DeltaInputs",
     "gated_delta_rule",
+    "Adapter",
     "LoRA",
+    "DoRA",
+    "MultiLoRA",
     "merge_adapters",
     "unmerge_adapters",
 ]

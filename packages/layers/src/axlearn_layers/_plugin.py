@@ -53,6 +53,8 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("gated_delta_net", "delta_net:GatedDeltaNet", "arXiv:2412.06464."),
         _layer("causal_conv", "conv:CausalConv", "Short convolution of each channel, cached."),
         _layer("lora", "lora:LoRA", "Low-rank adapter of a projection (arXiv:2106.09685)."),
+        _layer("dora", "dora:DoRA", "LoRA and a magnitude per output (arXiv:2402.09353)."),
+        _layer("multi_lora", "multi_lora:MultiLoRA", "LoRAs that the rows of a batch choose from."),
     ]
 
 

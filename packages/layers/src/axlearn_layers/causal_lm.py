@@ -29,7 +29,8 @@ class CausalLM(Model):
     `vocab_size` and `dim` are set here, once; all parts get theirs from here. Batches hold
     [batch, seq] arrays: input_ids, target_ids and target_weights, and where documents are packed
     segment_ids and positions. With target_probabilities [batch, seq, k] targets are soft, and so
-    are the target_ids: [batch, seq, k]. Activations have the dtype of the embedding passed in.
+    are the target_ids: [batch, seq, k]; adapter_ids [batch] choose from a `MultiLoRA`.
+    Activations have the dtype of the embedding that is passed in.
     """
 
     class Config(Model.Config):
@@ -82,7 +83,11 @@ class CausalLM(Model):
         return {"stack": stack, "length": jnp.zeros(batch_size, jnp.int32)}
 
     def extend(
-        self, input_ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
+        self,
+        input_ids: jax.Array,
+        cache: Tree,
+        lengths: jax.Array | None = None,
+        adapter_ids: jax.Array | None = None,
     ) -> tuple[jax.Array, Tree]:
         """Reads further tokens: a whole prompt at first (prefill), then one by one (decode).
 
@@ -91,6 +96,7 @@ class CausalLM(Model):
             cache: As `init_cache` or the previous call returned it.
             lengths: [batch] int, how many of the tokens count, if prompts are padded at their
                 end; None is all. The logits of the others mean nothing.
+            adapter_ids: [batch] int, the adapter of each sequence; see `MultiLoRA`.
 
         Returns:
             [batch, seq, vocab_size] float32 logits, and the new cache.
@@ -101,7 +107,8 @@ class CausalLM(Model):
         x = self._embed(input_ids, positions)
         real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
         info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
-        x, stack = self.stack.extend(x, cache["stack"], info)
+        with self.provide("adapter_ids", adapter_ids):
+            x, stack = self.stack.extend(x, cache["stack"], info)
         logits = self._logits(self.norm.forward(x))
         return logits, {"stack": stack, "length": start + (seq if lengths is None else lengths)}
 
@@ -115,7 +122,9 @@ class CausalLM(Model):
     def _hidden(self, batch: Batch) -> jax.Array:
         info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
         x = self._embed(batch["input_ids"], info.positions)
-        return self.norm.forward(self.stack.forward(x, info))
+        with self.provide("adapter_ids", batch.get("adapter_ids")):
+            x = self.stack.forward(x, info)
+        return self.norm.forward(x)
 
     def _with_auxiliary(self, total: jax.Array, weights: jax.Array) -> jax.Array:
         """Adds what layers ask of their tokens besides, in training."""
