@@ -382,3 +382,63 @@ def test_abstract_initialisation_allocates_nothing():
 def test_axes_must_name_every_dimension():
     with pytest.raises(ValueError, match="needs 2 logical axes"):
         ParameterSpec((3, 4), ("embed",), ones)
+
+
+# What is provided from above.
+
+
+class Reader(Layer):
+    """Returns what is provided."""
+
+    def forward(self):
+        return self.provided("ids")
+
+
+def provider(provide):
+    middle = type(module_of({"reader": Reader}, lambda self: self.reader.forward()))
+    return module_of({"middle": middle}, provide)
+
+
+def test_what_is_provided_reaches_descendants_within_the_block_only():
+    def forward(self):
+        with self.provide("ids", 1):
+            inside = self.middle.forward(), self.middle.reader.forward()
+        return inside, self.middle.forward(), self.provided("ids")
+
+    assert functional(provider(forward), state={}, prng_key=None, inputs=())[0] == (
+        (1, 1),
+        None,
+        None,
+    )
+
+
+def test_the_nearest_provider_counts_and_none_takes_away():
+    def forward(self):
+        with self.provide("ids", 1), self.provide("other", 3):
+            with self.provide("ids", 2):
+                nearest = self.middle.forward()
+            with self.provide("ids", None):
+                return nearest, self.middle.forward(), self.provided("other")
+
+    result = functional(provider(forward), state={}, prng_key=None, inputs=())[0]
+    assert result == (2, None, 3)
+
+
+def test_side_outputs_and_random_keys_are_the_same_where_something_is_provided():
+    def plain(self, x):
+        return self.scale.forward(x), self.noise.forward(x)
+
+    def providing(self, x):
+        with self.provide("ids", 1):
+            return self.scale.forward(x), self.noise.forward(x)
+
+    state = {"scale": {"weight": X}}
+    children = {"scale": Scale, "noise": Noise}
+    (a, b), (c, d) = (
+        jax.tree.flatten(
+            functional(module_of(children, forward), state=state, prng_key=KEY, inputs=(X,))
+        )
+        for forward in (plain, providing)
+    )
+    assert b == d
+    jax.tree.map(np.testing.assert_array_equal, a, c)

@@ -460,3 +460,62 @@ def test_vmap_layers_draws_the_numbers_of_scan_layers():
 def test_a_second_scan_over_the_same_layers_draws_other_numbers():
     (first, second), _ = run_stack(how="scan_twice")
     assert (first != second).all()
+
+
+class Shifted(Layer):
+    """Adds what is provided from above."""
+
+    def forward(self, x):
+        return x + self.provided("shift")
+
+
+class ShiftedParent(Layer):
+    """One layer below several transformations."""
+
+    def __init__(self, config, **extra):
+        super().__init__(config, **extra)
+        self.shifted = self.add_child("shifted", Shifted.default_config())
+
+    def forward(self, x, shift):
+        def body(x, _=None):
+            return remat(self.shifted.forward)(x), None
+
+        with self.provide("shift", shift):
+            scanned, _ = scan_layers(self.shifted, body, x, count=COUNT)
+            mapped = vmap_layers(self.shifted, lambda _: self.shifted.forward(x), count=COUNT)
+        return scanned, mapped
+
+    def left_behind(self, x, shift):
+        with self.provide("shift", shift):
+            return capture_with_state(self.shifted.forward)({}, None, x)[0]
+
+    def provided_again(self, x, shift):
+        def function(x, shift):
+            with self.provide("shift", shift):
+                return self.shifted.forward(x)
+
+        with self.provide("shift", shift):
+            return capture_with_state(function)({}, None, x, shift)[0]
+
+
+def test_traced_values_are_provided_through_jit_grad_scan_vmap_and_remat():
+    parent = ShiftedParent.default_config().instantiate()
+
+    def loss(x, shift):
+        scanned, mapped = functional(parent, state={}, prng_key=None, inputs=(x, shift))[0]
+        return scanned.sum(), (scanned, mapped)
+
+    shifts = jnp.arange(2.0)
+    run = jax.jit(jax.vmap(jax.grad(loss, argnums=1, has_aux=True), in_axes=(None, 0)))
+    gradients, (scanned, mapped) = run(X, shifts)
+    np.testing.assert_array_equal(gradients, [COUNT * X.size] * 2)
+    np.testing.assert_allclose(scanned, X + COUNT * shifts[:, None, None], atol=1e-6)
+    np.testing.assert_array_equal(mapped, (X + shifts[:, None, None])[:, None].repeat(COUNT, 1))
+
+
+def test_a_function_that_takes_no_arrays_along_says_what_to_do_with_provided_ones():
+    parent = ShiftedParent.default_config().instantiate()
+    with pytest.raises(RuntimeError, match=r"call self.provide\('shift', value\) inside"):
+        functional(parent, state={}, prng_key=None, inputs=(X, 1.0), method="left_behind")
+    y, _ = functional(parent, state={}, prng_key=None, inputs=(X, 1.0), method="provided_again")
+    np.testing.assert_array_equal(y, X + 1)

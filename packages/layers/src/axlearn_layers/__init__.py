@@ -1,6 +1,7 @@
 """Layers and the language models built from them."""
 
 from axlearn_layers.activations import ACTIVATIONS, activation
+from axlearn_layers.adapter import Adapter
 from axlearn_layers.attention import Attention
 from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
 from axlearn_layers.attention_layer import AttentionLayer
@@ -19,6 +20,7 @@ from axlearn_layers.conv import CausalConv
 from axlearn_layers.cross_attention import CrossAttention
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
 from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
+from axlearn_layers.dora import DoRA
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.encoder_decoder import EncoderDecoder
@@ -28,7 +30,7 @@ from axlearn_layers.head_transform import HeadTransform
 from axlearn_layers.latent_attention import LatentAttention
 from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.lora import LoRA, merge_adapters, unmerge_adapters
+from axlearn_layers.lora import LoRA
 from axlearn_layers.loss import (
     LinearCrossEntropy,
     LossShape,
@@ -38,7 +40,9 @@ from axlearn_layers.loss import (
 )
 from axlearn_layers.mamba import Mamba2
 from axlearn_layers.masked_lm import MaskedLM
+from axlearn_layers.merging import merge_adapters, unmerge_adapters
 from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
+from axlearn_layers.multi_lora import MultiLoRA
 from axlearn_layers.multi_token import MultiTokenLM, NextDepth
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
 from axlearn_layers.pooling import FirstToken, LastToken, MeanPooling, Pooling
@@ -84,6 +88,7 @@ from axlearn_layers.stack import (
     scanned_pattern,
     unrolled_layers,
 )
+from axlearn_layers.targets import SoftTargets, targets_of
 from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
 
 __all__ = [
@@ -149,6 +154,8 @@ __all__ = [
     "LossSums",
     "soft_cap",
     "linear_cross_entropy",
+    "SoftTargets",
+    "targets_of",
     "Backbone",
     "TokenStack",
     "TokenModel",
@@ -195,7 +202,10 @@ __all__ = [
     "GatedDeltaNet",
     "DeltaInputs",
     "gated_delta_rule",
+    "Adapter",
     "LoRA",
+    "DoRA",
+    "MultiLoRA",
     "merge_adapters",
     "unmerge_adapters",
 ]

@@ -68,6 +68,8 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("class_cross_entropy", "sequence_loss:ClassCrossEntropy", "One of some classes."),
         _layer("squared_error", "sequence_loss:SquaredError", "Regression of sequences."),
         _layer("preference", "sequence_loss:Preference", "Bradley-Terry (arXiv:2203.02155)."),
+        _layer("dora", "dora:DoRA", "LoRA and a magnitude per output (arXiv:2402.09353)."),
+        _layer("multi_lora", "multi_lora:MultiLoRA", "LoRAs that the rows of a batch choose from."),
     ]
 
 

@@ -14,13 +14,16 @@ from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.loss import LinearCrossEntropy, soft_cap
 from axlearn_layers.sequence import SequenceInfo
+from axlearn_layers.targets import targets_of
 from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
 
 
 class CausalLM(TokenModel):
     """Predicts each token from those before it: embedding, stack, norm, output head.
 
-    Batches hold target_ids and target_weights too, both [batch, seq]; see `TokenModel`.
+    Batches hold target_ids and target_weights too, both [batch, seq]; see `TokenModel`. With
+    target_probabilities [batch, seq, k] targets are soft, and so are the target_ids:
+    [batch, seq, k].
     """
 
     class Config(TokenModel.Config):
@@ -54,7 +57,7 @@ class CausalLM(TokenModel):
         return self.loss.forward(
             hidden,
             self.head.table(),
-            batch["target_ids"],
+            targets_of(batch),
             batch["target_weights"],
             self.config.logit_cap,
         )
@@ -70,7 +73,11 @@ class CausalLM(TokenModel):
         return {"stack": stack, "length": jnp.zeros(batch_size, jnp.int32)}
 
     def extend(
-        self, input_ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
+        self,
+        input_ids: jax.Array,
+        cache: Tree,
+        lengths: jax.Array | None = None,
+        adapter_ids: jax.Array | None = None,
     ) -> tuple[jax.Array, Tree]:
         """Reads further tokens: a whole prompt at first (prefill), then one by one (decode).
 
@@ -79,6 +86,7 @@ class CausalLM(TokenModel):
             cache: As `init_cache` or the previous call returned it.
             lengths: [batch] int, how many of the tokens count, if prompts are padded at their
                 end; None is all. The logits of the others mean nothing.
+            adapter_ids: [batch] int, the adapter of each sequence; see `MultiLoRA`.
 
         Returns:
             [batch, seq, vocab_size] float32 logits, and the new cache.
@@ -88,7 +96,8 @@ class CausalLM(TokenModel):
         positions = start[:, None] + jnp.arange(seq)
         real = None if lengths is None else jnp.arange(seq) < lengths[:, None]
         info = SequenceInfo(positions, None if real is None else real.astype(jnp.int32))
-        hidden, stack = self._run_on(self._embed(input_ids), cache["stack"], info)
+        with self.provide("adapter_ids", adapter_ids):
+            hidden, stack = self._run_on(self._embed(input_ids), cache["stack"], info)
         length = start + (seq if lengths is None else lengths)
         return self._logits(hidden), {"stack": stack, "length": length}
 

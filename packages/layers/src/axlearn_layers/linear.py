@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
+from axlearn_core.module.context import Tree
 
 T = TypeVar("T")
 Dims = int | tuple[int, ...]
@@ -18,7 +19,8 @@ Axes = str | tuple[str | None, ...] | None
 class Projection(Layer):
     """Maps the last dimensions of its input to others. An adapter wraps one and is one.
 
-    Either side may have several dimensions: (8, 64) is 8 heads of 64.
+    Either side may have several dimensions: (8, 64) is 8 heads of 64. One that computes x W + b
+    declares `weight`, `bias` and `with_weight`, which adapters read and merge into.
     """
 
     class Config(Layer.Config):
@@ -33,11 +35,20 @@ class Projection(Layer):
         raise NotImplementedError(type(self))
 
     def weight(self) -> jax.Array:
-        """Returns the matrix of the linear map, [*input_dim, *output_dim].
+        """Returns W, [*input_dim, *output_dim].
 
         For what is computed with the weight itself, such as its norm or its product with another.
         """
-        raise NotImplementedError(type(self))
+        raise NotImplementedError(f"{type(self).__qualname__} does not say what its weight is")
+
+    def bias(self) -> jax.Array | None:
+        """Returns b, [*output_dim], or None if there is none."""
+        raise NotImplementedError(f"{type(self).__qualname__} does not say what its bias is")
+
+    @no_context
+    def with_weight(self, state: Tree, weight: jax.Array) -> Tree:
+        """Returns these parameters of the projection with another W; stacked ones, stacked."""
+        raise NotImplementedError(f"{type(self).__qualname__} takes no other weight")
 
 
 class Linear(Projection):
@@ -57,11 +68,11 @@ class Linear(Projection):
     @no_context
     def own_parameters(self) -> dict[str, ParameterSpec]:
         cfg = self.config
-        inputs, outputs = _tuple(cfg.input_dim), _tuple(cfg.output_dim)
-        output_axes = _tuple(cfg.output_axes)
+        inputs, outputs = as_tuple(cfg.input_dim), as_tuple(cfg.output_dim)
+        output_axes = as_tuple(cfg.output_axes)
         weight = ParameterSpec(
             shape=inputs + outputs,
-            axes=_tuple(cfg.input_axes) + output_axes,
+            axes=as_tuple(cfg.input_axes) + output_axes,
             initializer=self._initializer,
             dtype=cfg.dtype,
             fan_in_axes=tuple(range(len(inputs))),
@@ -73,12 +84,21 @@ class Linear(Projection):
 
     def forward(self, x: jax.Array) -> jax.Array:
         weight = self.param("weight").astype(x.dtype)
-        y = jnp.tensordot(x, weight, axes=len(_tuple(self.config.input_dim)))
+        y = jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
         return y + self.param("bias").astype(x.dtype) if self.config.bias else y
 
     def weight(self) -> jax.Array:
         return self.param("weight")
 
 
-def _tuple(value: T | tuple[T, ...]) -> tuple[T, ...]:
+    def bias(self) -> jax.Array | None:
+        return self.param("bias") if self.config.bias else None
+
+    @no_context
+    def with_weight(self, state: Tree, weight: jax.Array) -> Tree:
+        return {**state, "weight": weight.astype(state["weight"].dtype)}
+
+
+def as_tuple(value: T | tuple[T, ...]) -> tuple[T, ...]:
+    """Returns dimensions, or axes, as a tuple, also a single one."""
     return value if isinstance(value, tuple) else (value,)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module import Module
+from axlearn_layers.targets import Targets, check_targets, wanted
 
 Carry = TypeVar("Carry")
 
@@ -21,16 +22,19 @@ class LossSums(NamedTuple):
     total: jax.Array  # cross entropy and z-loss
     cross_entropy: jax.Array
     z_loss: jax.Array  # scaled
-    correct: jax.Array  # tokens whose target has the highest logit
+    correct: jax.Array  # tokens whose (likeliest) target has the highest logit
 
 
 class LinearCrossEntropy(Module):
-    """Sum_t w_t * (lse_t - q_t . logits_t + z * lse_t^2), with logits = hidden @ table^T.
+    """Sum_t w_t * (sum_v q_tv (lse_t - logit_tv) + z * lse_t^2), with logits = hidden @ table^T.
 
     lse is the log of the summed exponentials; z pulls it towards 0 (z-loss, arXiv:2204.02311). q is
-    1 at the target; smoothed (arXiv:1512.00567) it is 1 - e there, and e / vocab_size more at every
-    token. Logits may be soft-capped first. The result is exact; see `linear_cross_entropy` for how
-    it is computed.
+    1 at the target, or a distribution p, such as a teacher's (arXiv:1503.02531). Smoothed
+    (arXiv:1512.00567) it is (1 - e) p_v + e / vocab_size * sum(p). Logits may be soft-capped
+    first. The result is exact; see `linear_cross_entropy` for how it is computed.
+
+    A temperature of the teacher is part of its probabilities, softmax(logits / T); the paper's
+    student has it too, which is to divide `hidden` by T and multiply the loss by T^2.
     """
 
     class Config(Module.Config):
@@ -51,7 +55,7 @@ class LinearCrossEntropy(Module):
         self,
         hidden: jax.Array,
         table: jax.Array,
-        targets: jax.Array,
+        targets: Targets,
         weights: jax.Array,
         logit_cap: float | None = None,
     ) -> jax.Array:
@@ -60,11 +64,12 @@ class LinearCrossEntropy(Module):
         Args:
             hidden: [batch, seq, dim].
             table: [vocab_size, dim].
-            targets: [batch, seq] int.
+            targets: [batch, seq] int, or `SoftTargets`, which get no gradient.
             weights: [batch, seq], 0 for tokens that do not count.
             logit_cap: The model's, see `soft_cap`.
         """
         cfg = self.config
+        check_targets(targets, weights)
         shape = LossShape(cfg.z_loss_scale, cfg.label_smoothing, logit_cap)
         sums = linear_cross_entropy(hidden, table, targets, weights, cfg.chunk_size, shape)
         count = jnp.maximum(weights.sum(), 1)
@@ -92,7 +97,7 @@ def soft_cap(logits: jax.Array, cap: float | None) -> jax.Array:
 def linear_cross_entropy(
     hidden: jax.Array,
     table: jax.Array,
-    targets: jax.Array,
+    targets: Targets,
     weights: jax.Array,
     chunk_size: int,
     shape: LossShape,
@@ -116,7 +121,7 @@ def linear_cross_entropy(
 def _loss_with_gradients(
     hidden: jax.Array,
     table: jax.Array,
-    targets: jax.Array,
+    targets: Targets,
     weights: jax.Array,
     chunk_size: int,
     shape: LossShape,
@@ -156,7 +161,7 @@ linear_cross_entropy.defvjp(_loss_with_gradients, _scale_gradients)
 
 class _Tokens(NamedTuple):
     hidden: jax.Array  # [batch, tokens, dim]
-    targets: jax.Array  # [batch, tokens]
+    targets: Targets  # [batch, tokens], or soft
     weights: jax.Array  # [batch, tokens]
 
 
@@ -169,29 +174,25 @@ def _chunk_loss(chunk: _Tokens, table: jax.Array, shape: LossShape) -> tuple[Los
         jnp.einsum("bcd,vd->bcv", chunk.hidden, table, preferred_element_type=jnp.float32),
         shape.logit_cap,
     )
-    targets, weights = chunk.targets[..., None], chunk.weights[..., None].astype(jnp.float32)
+    weights = chunk.weights[..., None].astype(jnp.float32)
     highest = logits.max(axis=-1, keepdims=True)
     exponentials = jnp.exp(logits - highest)
     partition = exponentials.sum(axis=-1, keepdims=True)
     log_partition = jnp.log(partition) + highest
-    target_logits = jnp.take_along_axis(logits, targets, axis=-1)
+    mass, expected_logit, likeliest_logit, probabilities = wanted(chunk.targets, logits)
 
     smoothing, z_loss_scale = shape.label_smoothing, shape.z_loss_scale
-    expected_logits = target_logits
     if smoothing:
         mean = logits.mean(axis=-1, keepdims=True)
-        expected_logits = (1 - smoothing) * target_logits + smoothing * mean
-    cross_entropy = jnp.sum(weights * (log_partition - expected_logits))
+        expected_logit = (1 - smoothing) * expected_logit + smoothing * mass * mean
+        probabilities = (1 - smoothing) * probabilities + smoothing * mass / logits.shape[-1]
+    cross_entropy = jnp.sum(weights * (mass * log_partition - expected_logit))
     z_loss = z_loss_scale * jnp.sum(weights * log_partition**2)
-    correct = jnp.sum(weights * (target_logits >= highest))
+    correct = jnp.sum(weights * (likeliest_logit >= highest))
     sums = LossSums(cross_entropy + z_loss, cross_entropy, z_loss, correct)
 
-    is_target = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1) == targets
-    wanted = is_target
-    if smoothing:
-        wanted = (1 - smoothing) * is_target + smoothing / logits.shape[-1]
-    pull = (1 + 2 * z_loss_scale * log_partition) / partition
-    gradient = weights * (exponentials * pull - wanted)
+    pull = (mass + 2 * z_loss_scale * log_partition) / partition
+    gradient = weights * (exponentials * pull - probabilities)
     if shape.logit_cap is not None:
         gradient *= 1 - (logits / shape.logit_cap) ** 2  # tanh' = 1 - tanh^2
     return sums, gradient
@@ -204,7 +205,7 @@ def _over_chunks(
     chunk_size: int,
 ) -> tuple[Carry, Any]:
     """Scans `step` over chunks of the sequence; what it returns is joined along the sequence."""
-    length = tokens.targets.shape[1]
+    length = tokens.weights.shape[1]
     if length <= chunk_size:
         return step(carry, tokens)
     whole = length - length % chunk_size

@@ -18,6 +18,7 @@ from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.loss import LinearCrossEntropy
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
+from axlearn_layers.targets import Targets, targets_of
 from axlearn_layers.token_model import with_auxiliary_losses
 
 
@@ -59,7 +60,7 @@ class NextDepth(Layer):
         self,
         hidden: jax.Array,
         table: jax.Array,
-        targets: jax.Array,
+        targets: Targets,
         weights: jax.Array,
         logit_cap: float | None,
     ) -> jax.Array:
@@ -118,10 +119,14 @@ class MultiTokenLM(Model):
         return self.lm.init_cache(batch_size, max_length, dtype)
 
     def extend(
-        self, input_ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
+        self,
+        input_ids: jax.Array,
+        cache: Tree,
+        lengths: jax.Array | None = None,
+        adapter_ids: jax.Array | None = None,
     ) -> tuple[jax.Array, Tree]:
         """See `CausalLM.extend`."""
-        return self.lm.extend(input_ids, cache, lengths)
+        return self.lm.extend(input_ids, cache, lengths, adapter_ids)
 
     @no_context
     def flops_per_step(self, batch_shape: dict[str, tuple[int, ...]]) -> float:
@@ -143,11 +148,11 @@ class MultiTokenLM(Model):
             weights = _ahead(batch["target_weights"], k)
             if segments is not None:
                 weights = weights * (_ahead(segments, k) == segments)
-            targets = _ahead(batch["target_ids"], k)
+            targets = jax.tree.map(lambda x, k=k: _ahead(x, k), targets_of(batch))
             total += depth.head_loss(hidden, table, targets, weights, logit_cap)
         return total
 
 
 def _ahead(x: jax.Array, k: int) -> jax.Array:
-    """Returns what stands k places later in each row of [batch, seq], and 0 beyond its end."""
-    return jnp.pad(x[:, k:], ((0, 0), (0, k)))
+    """Returns what stands k places later in each row of [batch, seq, ...], 0 beyond its end."""
+    return jnp.pad(x[:, k:], ((0, 0), (0, k), *[(0, 0)] * (x.ndim - 2)))

@@ -19,8 +19,8 @@ class TokenModel(Backbone, Model):
 
     `vocab_size` and `dim` are set here, once; all parts get theirs from here. Batches hold
     [batch, seq] arrays: input_ids, where documents are packed or padded segment_ids and positions,
-    and token_types, which are 0 in batches without them. Activations have the dtype of the
-    embedding that is passed in.
+    and token_types, which are 0 in batches without them; [batch] adapter_ids choose from a
+    `MultiLoRA`. Activations have the dtype of the embedding that is passed in.
     """
 
     class Config(Backbone.Config, Model.Config):
@@ -43,7 +43,9 @@ class TokenModel(Backbone, Model):
     def hidden(self, batch: Batch) -> jax.Array:
         """Returns the [batch, seq, dim] vectors that a head reads."""
         x = self._embed(batch["input_ids"], batch.get("token_types"))
-        return self._run(x, SequenceInfo(batch.get("positions"), batch.get("segment_ids")))
+        info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
+        with self.provide("adapter_ids", batch.get("adapter_ids")):
+            return self._run(x, info)
 
     def _embed(self, input_ids: jax.Array, token_types: jax.Array | None = None) -> jax.Array:
         x = self.embedding.forward(input_ids)

@@ -78,6 +78,7 @@ class InvocationContext:
             function, computed where it is used, so that no key of an outer trace is kept.
         outputs: the side outputs so far.
         calls: how often each child was called so far.
+        provided: what callers further up provide to all below, by name.
     """
 
     module: Module
@@ -86,6 +87,7 @@ class InvocationContext:
     key: Callable[[], jax.Array] | None
     outputs: OutputCollection = dataclasses.field(default_factory=OutputCollection)
     calls: dict[str, int] = dataclasses.field(default_factory=dict)
+    provided: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def random_key(self) -> jax.Array:
         if self.key is None:
@@ -118,7 +120,22 @@ class InvocationContext:
         label = module.name if count == 0 else f"{module.name}#{count}"
         parent_key = self.key
         key = None if parent_key is None else lambda: fold_in_name(parent_key(), label)
-        return InvocationContext(module, self.state.get(module.name, {}), self.is_training, key)
+        state = self.state.get(module.name, {})
+        return InvocationContext(module, state, self.is_training, key, provided=self.provided)
+
+    def providing(self, name: str, value: Any) -> InvocationContext:
+        """Returns this context as it is within a block that provides a value."""
+        return dataclasses.replace(self, provided={**self.provided, name: value})
+
+    def read_provided(self, name: str) -> Any:
+        value = self.provided.get(name)
+        if value is _LEFT_BEHIND:
+            raise RuntimeError(
+                f"{self.module.path} reads {name!r}, which was provided outside of a function that "
+                "capture_with_state made, and such a function takes no arrays along; hand it the "
+                f"value as an argument, and let it call self.provide({name!r}, value) inside"
+            )
+        return value
 
     def fork(self, **changes: Any) -> InvocationContext:
         """Returns a context for the same call with side outputs and call counts of its own."""
@@ -126,6 +143,8 @@ class InvocationContext:
             self, outputs=OutputCollection(), calls=dict(self.calls), **changes
         )
 
+
+_LEFT_BEHIND = object()
 
 _current: contextvars.ContextVar[InvocationContext | None] = contextvars.ContextVar(
     "invocation", default=None
@@ -209,9 +228,14 @@ def capture_with_state(
         ff = jax.shard_map(capture_with_state(self.ff.forward), in_specs=..., out_specs=...)
         result, side = ff(call.state, call.random_key(), x)
         emit(side)
+
+    What was provided from above (`Module.provide`) has to be an argument too.
     """
-    calls = current_context().calls
-    before = current_context().fork(state={}, key=None)  # a function kept for later holds no arrays
+    outer = current_context()
+    calls = outer.calls
+    # A function kept for later holds no arrays.
+    provided = {name: _LEFT_BEHIND for name, value in outer.provided.items() if value is not None}
+    before = outer.fork(state={}, key=None, provided=provided)
 
     def pure(
         state: Tree, key: jax.Array | None, /, *args: P.args, **kwargs: P.kwargs

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
@@ -115,6 +116,22 @@ class Module(Configurable):
         """Returns what the children called so far have added, each [..., batch, seq]."""
         losses: list[jax.Array] = jax.tree.leaves(self._context().outputs.losses)
         return losses
+
+    @contextlib.contextmanager
+    def provide(self, name: str, value: Any) -> Iterator[None]:
+        """Lets all descendants that are called in the block read a value, of any depth.
+
+        For what belongs to a whole call, such as which adapter each row of the batch uses, and is
+        read by few layers far below, which nobody between knows of. Arrays may be traced: the value
+        goes through jit, grad, scan, vmap (the same for all copies) and remat. None takes away
+        what was provided further up.
+        """
+        with activate(self._context().providing(name, value)):
+            yield
+
+    def provided(self, name: str) -> Any:
+        """Returns what the nearest caller provides by this name, or None if nobody does."""
+        return self._context().read_provided(name)
 
     def _add(self, kind: str, name: str, value: Any) -> None:
         added = OutputCollection(**{kind: {name: value}})
