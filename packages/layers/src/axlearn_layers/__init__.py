@@ -75,7 +75,7 @@ from axlearn_layers.shared_bias import SharedBias
 from axlearn_layers.shared_keys import SharedKeys
 from axlearn_layers.ssd import SSDInputs, ssd
 from axlearn_layers.stack import LayerList, Remat, Repeat, Stack, both_directions, scanned_pattern
-from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
+from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_losses
 
 __all__ = [
     "Linear",
@@ -142,6 +142,7 @@ __all__ = [
     "TokenStack",
     "TokenModel",
     "with_auxiliary_losses",
+    "share_out",
     "CausalLM",
     "MaskedLM",
     "EncoderDecoder",
