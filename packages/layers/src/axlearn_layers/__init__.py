@@ -89,7 +89,7 @@ from axlearn_layers.stack import (
     unrolled_layers,
 )
 from axlearn_layers.targets import SoftTargets, targets_of
-from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
+from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_losses
 
 __all__ = [
     "Linear",
@@ -160,6 +160,7 @@ __all__ = [
     "TokenStack",
     "TokenModel",
     "with_auxiliary_losses",
+    "share_out",
     "CausalLM",
     "MaskedLM",
     "EncoderDecoder",

@@ -21,7 +21,7 @@ from axlearn_layers.loss import LinearCrossEntropy
 from axlearn_layers.residual import Residual
 from axlearn_layers.sequence import Memory, SequenceInfo
 from axlearn_layers.stack import LayerList, Repeat, both_directions
-from axlearn_layers.token_model import with_auxiliary_losses
+from axlearn_layers.token_model import share_out, with_auxiliary_losses
 
 
 def _decoder() -> TokenStack.Config:
@@ -72,7 +72,11 @@ class EncoderDecoder(Model):
         weights = batch["target_weights"]
         hidden, table = self._hidden(batch), self.head.table()
         total = self.loss.forward(hidden, table, batch["target_ids"], weights)
-        return Loss(with_auxiliary_losses(self, total, weights), weights.sum())
+        total = with_auxiliary_losses(self, total, weights, "decoder")
+        segments = batch.get("encoder_segment_ids")
+        real = jnp.ones_like(batch["encoder_ids"]) if segments is None else segments != 0
+        total = with_auxiliary_losses(self, total, share_out(weights, real), "encoder")
+        return Loss(total, weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, seq, vocab_size] float32 scores of each next token of the decoder."""

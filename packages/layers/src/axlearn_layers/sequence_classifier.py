@@ -16,7 +16,7 @@ from axlearn_layers.head_transform import HeadTransform
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.pooling import LastToken, Pooling
 from axlearn_layers.sequence_loss import ClassCrossEntropy, SequenceLoss
-from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
+from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_losses
 
 
 class ClassificationHead(Layer):
@@ -85,12 +85,8 @@ class SequenceClassifier(TokenModel):
     def forward(self, batch: Batch) -> Loss:
         weights = batch["target_weights"]
         total = self.loss.forward(self.logits(batch), batch["targets"], weights)
-        # What layers ask of tokens is shared out evenly among the tokens of a row.
-        real = self._member(batch).any(axis=1)
-        of_row = weights.reshape(len(weights), -1).sum(axis=1, keepdims=True)
-        shares = of_row * real / jnp.maximum(real.sum(axis=1, keepdims=True), 1)
-        total = with_auxiliary_losses(self, total, shares)
-        return Loss(total, weights.sum())
+        shares = share_out(weights, self._member(batch).any(axis=1))
+        return Loss(with_auxiliary_losses(self, total, shares), weights.sum())
 
     def logits(self, batch: Batch) -> jax.Array:
         """Returns [batch, num_classes] float32, or [batch, packed, num_classes]."""

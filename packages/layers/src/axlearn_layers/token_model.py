@@ -55,17 +55,31 @@ class TokenModel(Backbone, Model):
         return x + self.token_types.forward(types)
 
 
-def with_auxiliary_losses(model: Model, total: jax.Array, weights: jax.Array) -> jax.Array:
+def with_auxiliary_losses(
+    model: Model, total: jax.Array, weights: jax.Array, child: str | None = None
+) -> jax.Array:
     """Adds what the layers of a model ask of their tokens besides, in training.
 
     Args:
         model: The one that is being called, after its layers were.
         total: [] float32, the sum of the losses so far.
         weights: [batch, seq], of each token's auxiliary losses.
+        child: Whose layers to ask, where children have tokens of their own; None is all.
     """
-    losses = model.auxiliary_losses()
+    losses = model.auxiliary_losses(child)
     if not losses or not model.is_training:
         return total
     auxiliary = jnp.stack([jnp.sum(weights * loss) for loss in losses]).sum()
-    model.add_summary("auxiliary_loss", auxiliary / jnp.maximum(weights.sum(), 1))
+    name = "auxiliary_loss" if child is None else f"{child}_auxiliary_loss"
+    model.add_summary(name, auxiliary / jnp.maximum(weights.sum(), 1))
     return total + auxiliary
+
+
+def share_out(weights: jax.Array, real: jax.Array) -> jax.Array:
+    """Shares the weight of each row, [batch, ...], evenly among its tokens that `real` names.
+
+    Returns:
+        [batch, seq], as `real`, for auxiliary losses of tokens that have no target themselves.
+    """
+    of_row = weights.reshape(len(weights), -1).sum(axis=1, keepdims=True)
+    return of_row * real / jnp.maximum(real.sum(axis=1, keepdims=True), 1)

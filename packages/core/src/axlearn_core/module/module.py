@@ -112,9 +112,10 @@ class Module(Configurable):
         """
         self._add("losses", name, value)
 
-    def auxiliary_losses(self) -> list[jax.Array]:
-        """Returns what the children called so far have added, each [..., batch, seq]."""
-        losses: list[jax.Array] = jax.tree.leaves(self._context().outputs.losses)
+    def auxiliary_losses(self, child: str | None = None) -> list[jax.Array]:
+        """Returns what the children, or one, called so far have added, each [..., batch, seq]."""
+        added = self._context().outputs.losses
+        losses: list[jax.Array] = jax.tree.leaves(added if child is None else added.get(child))
         return losses
 
     @contextlib.contextmanager
