@@ -37,7 +37,7 @@ SPARSE = {
 
 
 def race(
-    baselines: Path, racers: dict[str, str], work: str | None, rounds: int
+    baselines: Path, racers: dict[str, str], work: str | None, rounds: int, wait: float
 ) -> dict[str, dict[str, Any]]:
     """Interleaves the steps of several programs; returns each one's figures, by name."""
     commands = {}
@@ -47,6 +47,7 @@ def race(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "race.jsonl"
         driver = [sys.executable, str(baselines / "driver.py"), str(out), "--rounds", str(rounds)]
+        driver += ["--quiet", str(wait)]
         steps = "10" if work in ("tiny", "deep") else "2"
         subprocess.run(
             [*driver, "--k", steps, "--", *commands.values()],
@@ -131,6 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--baselines", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--wait", type=float, default=60, help="Seconds to wait for other programs, each turn."
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument(
         "--only",
@@ -142,12 +146,14 @@ def main() -> None:
     baselines = args.baselines.resolve()
     parts = args.only or [*WORKLOADS, "moe", "rest"]
     tables = [
-        race_table(f"Training step, *{work}*", race(baselines, RACERS, work, args.rounds))
+        race_table(
+            f"Training step, *{work}*", race(baselines, RACERS, work, args.rounds, args.wait)
+        )
         for work in WORKLOADS
         if work in parts
     ]
     if "moe" in parts:
-        entries = race(baselines, SPARSE, None, args.rounds)
+        entries = race(baselines, SPARSE, None, args.rounds, args.wait)
         tables.append(race_table("Training step, sparse against dense *small*", entries))
     if "rest" in parts:
         names = iter(BOUNDS)
