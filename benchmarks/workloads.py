@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from axlearn_core.config import replace
 from axlearn_core.training import Trainer
 from axlearn_experiments.text import llama
 from axlearn_inputs import SyntheticInput
+from axlearn_layers import FeedForward, MixtureOfExperts
 from axlearn_learners import AdamW, OptaxLearner
 
 # Widths, depths and sizes as in the baselines' own table.
@@ -13,6 +15,8 @@ SIZES = {
     "tiny": {"d": 128, "L": 4, "H": 4, "KV": 4, "F": 352, "V": 512, "S": 128, "B": 8},
     "deep": {"d": 128, "L": 32, "H": 4, "KV": 4, "F": 352, "V": 512, "S": 128, "B": 8},
 }
+# As small, but for 8 experts of half the width, of which every token has 2.
+SIZES["moe"] = SIZES["small"] | {"F": 704}
 
 
 def workload(name: str) -> Trainer.Config:
@@ -26,6 +30,8 @@ def workload(name: str) -> Trainer.Config:
         num_kv_heads=size["KV"],
         hidden_dim=size["F"],
     )
+    if name == "moe":
+        replace(model, FeedForward, MixtureOfExperts.default_config().set(num_experts=8, top_k=2))
     optimizer = AdamW.default_config().set(learning_rate=3e-4)
     data = SyntheticInput.default_config().set(
         vocab_size=size["V"], seq_len=size["S"], batch_size=size["B"]

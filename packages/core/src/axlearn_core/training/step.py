@@ -74,6 +74,10 @@ def make_train_step(
         update = learner.update(grads, state.learner, state.params, state.step)
         metrics |= update.metrics
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(update.metrics["gradient_norm"])
+        if "update_norm" in update.metrics:
+            # Also makes the choice below come after all that reads the old state, which is what
+            # XLA needs to know to write the new one in its place rather than copy it first.
+            finite &= jnp.isfinite(update.metrics["update_norm"])
         skipped = update.metrics.get("skipped")
         if skipped is not None:
             finite |= skipped > 0
