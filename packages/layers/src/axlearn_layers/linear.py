@@ -90,7 +90,6 @@ class Linear(Projection):
     def weight(self) -> jax.Array:
         return self.param("weight")
 
-
     def bias(self) -> jax.Array | None:
         return self.param("bias") if self.config.bias else None
 

@@ -29,8 +29,7 @@ class SequenceContract(LayerContract):
         lengths = [DOCUMENT, DOCUMENT, SEQ - 2 * DOCUMENT]
         segments = np.repeat([1, 2, 0], lengths).astype(np.int32)
         positions = np.concatenate([np.arange(length) for length in lengths], dtype=np.int32)
-        rows = (jnp.tile(row, (4, 1)) for row in (positions, segments))
-        return x, SequenceInfo(*rows)
+        return x, SequenceInfo(jnp.tile(positions, (4, 1)), jnp.tile(segments, (4, 1)))
 
     def test_packed_documents_equal_separate_ones(self) -> None:
         subject = self.subject()
