@@ -28,6 +28,7 @@ def bert_config(**fields):
         intermediate_size=HIDDEN,
         max_position_embeddings=40,
         layer_norm_eps=1e-3,
+        pad_token_id=None,  # whose vector torch would not train
         initializer_range=0.2,
         **fields,
     )
@@ -78,8 +79,15 @@ def t5_first():
 def t5_second():
     cfg = ours.t5(**t5_sizes(), **t5_buckets())
     config = t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-    config.tie_word_embeddings = False  # which transformers sets to True when it builds the config
-    return cfg, hf.T5ForConditionalGeneration, config, ours.T5_WEIGHTS
+    return cfg, UntiedT5, config, ours.T5_WEIGHTS
+
+
+class UntiedT5(hf.T5ForConditionalGeneration):
+    """With a head of its own, as in files of version 1.1; transformers 5 ties what it builds."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.lm_head.weight = torch.nn.Parameter(0.2 * torch.randn(VOCAB, DIM))
 
 
 def made(family, make_pair, tmp_path_factory):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from axlearn_experiments.weights import Rule, WeightMapping, within
 
 
-def decoder_mapping(*layer: Rule) -> WeightMapping:
+def decoder_mapping(*layer: Rule, ignored: tuple[str, ...] = ()) -> WeightMapping:
     """The mapping of a decoder with the names that most have outside of their layers."""
     return WeightMapping(
         rules=(
@@ -18,7 +18,8 @@ def decoder_mapping(*layer: Rule) -> WeightMapping:
             *within("stack/{layer}/", "model.layers.{layer}.", *layer),
         ),
         ties={"lm_head.weight": "model.embed_tokens.weight"},
-        ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),  # of old files
+        # Rotary frequencies are in old files.
+        ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", *ignored),
     )
 
 
