@@ -88,10 +88,9 @@ ARRANGEMENTS = {
 
 
 def test_layers_are_numbered_below_their_stack(model):
-    names = list(named_parameters(model))
-    assert names[0] == "embedding/weight"
-    assert "stack/2/attention/qkv/inner/projection/weight" in names
-    assert names[-2:] == ["norm/scale", "head/weight"]
+    names = set(named_parameters(model))
+    assert {"embedding/weight", "norm/scale", "head/weight"} < names
+    assert {f"stack/{i}/attention/qkv/inner/projection/weight" for i in range(3)} < names
 
 
 @pytest.mark.parametrize("stack", ARRANGEMENTS.values(), ids=ARRANGEMENTS.keys())
@@ -168,10 +167,9 @@ def test_each_tensor_is_read_once_and_each_array_is_handed_on_when_complete(mode
 
     lazy = LazyTensors({name: lambda name=name: load(name) for name in tensors})
     arrays = imported(LLAMA_WEIGHTS, model, lazy)
-    assert next(arrays)[0] == "embedding/weight"
-    assert read == ["model.embed_tokens.weight"]
     path, _ = next(arrays)
-    assert read[1:] and all(name.split(".")[3:4] != ["mlp"] for name in read[1:]), path
+    assert path == "stack/layer/attention/qkv/inner/projection/weight"
+    assert {name.split(".")[4] for name in read} == {"q_proj", "k_proj", "v_proj"}
     list(arrays)
     assert sorted(read) == sorted(tensors)
 

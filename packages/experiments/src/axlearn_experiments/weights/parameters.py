@@ -27,7 +27,7 @@ class Parameter(NamedTuple):
 def named_parameters(
     model: Layer, groups: Mapping[str, int] = MappingProxyType({})
 ) -> dict[str, Parameter]:
-    """Returns all parameters by name, in the order of computation.
+    """Returns all parameters by name, layers of a stack in the order of computation.
 
     The layers of a `Stack` are numbered below its name, whether they are scanned, listed or follow
     a pattern: `embedding/weight`, `stack/7/attention/output/weight`, `encoder/stack/0/norm/scale`.
