@@ -159,7 +159,7 @@ def test_summaries_name_the_loss(make, model):
 def test_activations_have_the_dtype_of_the_parameters_that_are_passed_in(make):
     lm, state = make.build(make.llama())
     batch = make.batch()
-    narrow = cast_floats(state, "bfloat16")
+    narrow = cast_floats(state, lm.parameter_specs(), "bfloat16")
     program = str(jax.make_jaxpr(lambda x: make.call(lm, x, batch).total)(narrow))
     products = re.findall(r":(\w+)\[[\d,]+\] = dot_general", program)
     assert products.count("bf16") > len(products) / 2

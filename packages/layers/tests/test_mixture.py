@@ -14,6 +14,7 @@ from axlearn_core.parallel import (
     parameter_shardings,
     placing,
 )
+from axlearn_core.training.step import cast_floats
 from axlearn_layers import (
     CapacityDispatch,
     Dropless,
@@ -354,3 +355,11 @@ def test_experts_on_several_devices_have_the_loss_of_one(make, dispatch):
     with placing(placement):
         result = model_loss(lm, placed, rows, False)[0].total
     np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_a_model_in_bfloat16_routes_in_float32():
+    layer = mixture().instantiate()
+    params = jax.eval_shape(layer.initialize, jax.random.key(0))
+    cast = jax.eval_shape(lambda x: cast_floats(x, layer.parameter_specs(), "bfloat16"), params)
+    assert cast["router"]["projection"]["weight"].dtype == "float32"
+    assert cast["experts"]["down"].dtype == "bfloat16"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from axlearn_core.module import Normal, ParameterSpec, zeros
+from axlearn_core.module import Normal, ParameterSpec, ones, zeros
 from axlearn_core.testing.tiny import BigramModel, GradientDescent
 from axlearn_core.training.learner import LearnerUpdate
 from axlearn_core.training.model import Loss
@@ -171,9 +171,16 @@ def test_without_compute_dtype_the_model_computes_as_parameters_are_stored():
 
 
 def test_casting_leaves_integers_alone():
-    cast = cast_floats({"a": jnp.ones(2), "b": {"c": jnp.ones(2, jnp.int32)}}, "bfloat16")
+    spec = ParameterSpec((2,), (None,), ones)
+    tree = {"a": jnp.ones(2), "b": {"c": jnp.ones(2, jnp.int32)}}
+    cast = cast_floats(tree, {"a": spec, "b": {"c": spec}}, "bfloat16")
     assert cast["a"].dtype == jnp.bfloat16
     assert cast["b"]["c"].dtype == jnp.int32
+
+
+def test_casting_leaves_alone_what_keeps_its_precision():
+    spec = ParameterSpec((2,), (None,), ones, keeps_precision=True)
+    assert cast_floats({"a": jnp.ones(2)}, {"a": spec}, "bfloat16")["a"].dtype == jnp.float32
 
 
 def draws(step, state, count):

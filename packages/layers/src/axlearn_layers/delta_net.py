@@ -142,7 +142,14 @@ class GatedDeltaNet(RecurrentLayer):
     def own_parameters(self) -> dict[str, ParameterSpec]:
         shape, dtype = (self.num_value_heads,), self.config.dtype
         return {
-            name: ParameterSpec(shape, ("heads",), initializer, dtype, weight_decay_scale=0.0)
+            name: ParameterSpec(
+                shape,
+                ("heads",),
+                initializer,
+                dtype,
+                weight_decay_scale=0.0,
+                keeps_precision=True,  # decays close to 1 differ in their last digits
+            )
             for name, initializer in (
                 ("a_log", decay_initializer),
                 ("dt_bias", step_bias_initializer),

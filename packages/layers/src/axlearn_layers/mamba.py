@@ -96,6 +96,7 @@ class Mamba2(RecurrentLayer):
                 initializer,
                 self.config.dtype,
                 weight_decay_scale=0.0,
+                keeps_precision=True,  # decays close to 1 differ in their last digits
             )
 
         scale = ParameterSpec(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigError
-from axlearn_core.module import Layer, ParameterSpec, no_context, zeros
+from axlearn_core.module import (
+    Layer,
+    ParameterSpec,
+    ParameterSpecs,
+    map_specs,
+    no_context,
+    zeros,
+)
 from axlearn_layers.linear import Linear, Projection
 
 
@@ -45,6 +53,13 @@ class Router(Layer):
                 input_axes="embed",
                 output_axes=None,  # small, and every token needs all of it
             ),
+        )
+
+    @no_context
+    def parameter_specs(self) -> ParameterSpecs:
+        """Of float32 also where the model computes in bfloat16, or near scores would be equal."""
+        return map_specs(
+            lambda spec: dataclasses.replace(spec, keeps_precision=True), super().parameter_specs()
         )
 
     def forward(self, x: jax.Array) -> Routing:

@@ -29,6 +29,8 @@ class ParameterSpec:
         fan_in_axes: the dimensions that a use of the parameter sums over.
         weight_decay_scale: multiplies the optimizer's weight decay; 0 for gains and biases.
         trainable: whether gradients are taken; others change by `add_state_update` only.
+        keeps_precision: whether a model that computes in a narrower dtype, such as bfloat16, reads
+            it as it is stored all the same.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +40,7 @@ class ParameterSpec:
     fan_in_axes: tuple[int, ...] = (0,)
     weight_decay_scale: float = 1.0
     trainable: bool = True
+    keeps_precision: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.axes):

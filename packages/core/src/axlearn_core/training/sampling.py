@@ -66,7 +66,8 @@ def sample(
             f"{type(model).__qualname__} cannot generate: it has no init_cache and extend "
             "(see axlearn_core.training.sampling.Generating)"
         )
-    variables = merge_trees(cast_floats(state.params, compute_dtype), state.module_state)
+    params = cast_floats(state.params, model.parameter_specs(), compute_dtype)
+    variables = merge_trees(params, state.module_state)
     draw = functools.partial(_draw, temperature=temperature, top_k=top_k)
     dtype = compute_dtype or model.config.dtype
     return _continue(model, variables, prompt, max_tokens, dtype, draw, jax.random.key(seed))

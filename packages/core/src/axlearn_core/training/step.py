@@ -9,7 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.module import OutputCollection, flatten_paths, functional
+from axlearn_core.module import (
+    OutputCollection,
+    ParameterSpec,
+    ParameterSpecs,
+    flatten_paths,
+    functional,
+)
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Batch, Loss, Model
 from axlearn_core.training.state import TrainState, Tree, merge_trees
@@ -29,6 +35,8 @@ def make_train_step(
     state stays as it was and is marked as halted, unless the learner says that it skipped the step.
     """
 
+    specs = model.parameter_specs()
+
     def gradients(state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
         """Returns the gradient of the mean loss, the next module state, and what to report."""
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
@@ -37,7 +45,7 @@ def make_train_step(
         def mean_loss(
             params: Tree, module_state: Tree, batch: Batch, key: jax.Array
         ) -> tuple[jax.Array, OutputCollection]:
-            variables = merge_trees(cast_floats(params, compute_dtype), module_state)
+            variables = merge_trees(cast_floats(params, specs, compute_dtype), module_state)
             loss, outputs = functional(
                 model, state=variables, prng_key=key, inputs=(batch,), is_training=True
             )
@@ -99,10 +107,11 @@ def make_train_step(
 
 def make_eval_step(model: Model, learner: Learner, *, compute_dtype: str | None = None) -> EvalStep:
     """Returns `step(state, batch) -> Loss`, without randomness."""
+    specs = model.parameter_specs()
 
     def eval_step(state: TrainState, batch: Batch) -> Loss:
         params = learner.evaluation_params(state.params, state.learner)
-        variables = merge_trees(cast_floats(params, compute_dtype), state.module_state)
+        variables = merge_trees(cast_floats(params, specs, compute_dtype), state.module_state)
         loss, _ = functional(model, state=variables, prng_key=None, inputs=(batch,))
         return Loss(*loss)
 
@@ -122,15 +131,27 @@ def _updated(module_state: Tree, updates: Tree) -> Tree:
     return merge_trees(module_state, updates)
 
 
-def cast_floats(tree: Mapping[str, Any], dtype: str | None) -> Tree:
-    """Casts floating point arrays to the dtype in which a model computes."""
+def cast_floats(tree: Mapping[str, Any], specs: ParameterSpecs, dtype: str | None) -> Tree:
+    """Casts parameters to the dtype in which a model computes, but those that keep precision.
+
+    Args:
+        tree: all parameters, or some of them.
+        specs: the declarations of at least these.
+        dtype: None casts nothing.
+    """
+
+    def cast(x: jax.Array, spec: ParameterSpec) -> jax.Array:
+        narrows = not spec.keeps_precision and jnp.issubdtype(x.dtype, jnp.floating)
+        return x.astype(dtype) if narrows else x
+
     if dtype is None:
         return dict(tree)
-
-    def cast(x: jax.Array) -> jax.Array:
-        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-    return dict(jax.tree.map(cast, tree))
+    return {
+        name: cast_floats(value, specs[name], dtype)
+        if isinstance(value, Mapping)
+        else cast(value, specs[name])
+        for name, value in tree.items()
+    }
 
 
 def _micro_batches(batch: Batch, count: int) -> Batch:
