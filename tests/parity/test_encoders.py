@@ -1,5 +1,7 @@
 """BERT and T5 compute what transformers computes with the same weights, in float32."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -160,6 +162,7 @@ def test_t5_decodes_what_transformers_decodes(t5):
     ids = torch.zeros((2, 1), dtype=torch.long)
     expected = t5.theirs.generate(**theirs | {"decoder_input_ids": ids}, **cfg).numpy()
 
+    @partial(jax.jit, static_argnums=0)
     def run(method, *inputs):
         return functional(t5.ours, state=t5.state, prng_key=None, inputs=inputs, method=method)[0]
 
