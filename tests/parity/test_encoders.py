@@ -163,8 +163,11 @@ def test_t5_decodes_what_transformers_decodes(t5):
     expected = t5.theirs.generate(**theirs | {"decoder_input_ids": ids}, **cfg).numpy()
 
     @partial(jax.jit, static_argnums=0)
+    def compiled(method, state, *inputs):
+        return functional(t5.ours, state=state, prng_key=None, inputs=inputs, method=method)[0]
+
     def run(method, *inputs):
-        return functional(t5.ours, state=t5.state, prng_key=None, inputs=inputs, method=method)[0]
+        return compiled(method, t5.state, *inputs)
 
     memory = run("encode", batch)
     found, cache = [np.zeros((2, 1), np.int64)], t5.ours.init_cache(2, 9)
