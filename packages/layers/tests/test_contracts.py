@@ -324,14 +324,14 @@ class TestContiguousCache(LayerContract):
 
 class TestMamba2(SequenceContract):
     def config(self):
-        sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 4}
+        sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 2}
         return Mamba2.Config(input_dim=DIM, **sizes)
 
 
 class TestGatedDeltaNet(SequenceContract):
     def config(self):
         sizes = {"num_heads": 2, "num_value_heads": 4, "key_dim": 4, "value_dim": 4}
-        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=4, **sizes)
+        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=2, **sizes)
 
 
 class TestCausalConv(LayerContract):
@@ -495,7 +495,8 @@ class TestLayerList(SequenceContract):
 class TestSharedKeys(SequenceContract):
     def config(self):
         first = Attention.Config(offers_keys=True, qkv=Rotary.default_config(), **HEADS)
-        rest = Attention.Config(qkv=Rotary.Config(inner=QueryOnly.default_config()), **HEADS)
+        later = Attention.Config(qkv=Rotary.Config(inner=QueryOnly.default_config()), **HEADS)
+        rest = Repeat.Config(layer=later, num_layers=2)
         return SharedKeys.Config(input_dim=DIM, first=first, rest=rest)
 
 
