@@ -74,32 +74,6 @@ def test_prompts_padded_at_their_end_decode_like_unpadded_ones(make, model):
     np.testing.assert_allclose(logits[:, 0], expected[[0, 1], lengths], atol=1e-5)
 
 
-def test_packed_documents_equal_separate_ones(make, model):
-    lm, state = model
-    ids = make.batch(batch=1, seq=11)["input_ids"]
-    packed = {
-        "input_ids": ids,
-        "segment_ids": np.array([[1] * 4 + [2] * 5 + [0] * 2]),
-        "positions": np.array([[0, 1, 2, 3, 0, 1, 2, 3, 4, 0, 0]]),
-    }
-    together = make.call(lm, state, packed, method="logits")
-    for part in (slice(0, 4), slice(4, 9)):
-        alone = make.call(lm, state, {"input_ids": ids[:, part]}, method="logits")
-        np.testing.assert_allclose(together[:, part], alone, atol=1e-5)
-
-
-def test_a_later_token_changes_no_earlier_output(make, model):
-    lm, state = model
-    ids = make.batch()["input_ids"]
-    changed = ids.copy()
-    changed[:, 7] = (changed[:, 7] + 1) % 37
-    before, after = (
-        make.call(lm, state, {"input_ids": i}, method="logits") for i in (ids, changed)
-    )
-    np.testing.assert_array_equal(before[:, :7], after[:, :7])
-    assert not np.allclose(before[:, 7:], after[:, 7:])
-
-
 def test_micro_batches_add_up_to_the_batch(make, model):
     lm, state = model
     batch = make.batch(batch=4)

@@ -17,18 +17,26 @@ from axlearn_layers import (
     CapacityDispatch,
     CausalConv,
     CausalLM,
+    ClassCrossEntropy,
     ContiguousCache,
+    CrossAttention,
     DenseFeedForward,
+    DoRA,
     Dropless,
     Dropout,
     DynamicNTKFrequencies,
     Embedding,
+    EncoderDecoder,
     ExpertChoiceRouter,
+    FirstToken,
     FusedQKV,
     GatedDeltaNet,
     GatedExperts,
     GatedFeedForward,
     GroupNorm,
+    HeadTransform,
+    LastToken,
+    LatentAttention,
     LayerDrop,
     LayerList,
     LayerNorm,
@@ -39,10 +47,17 @@ from axlearn_layers import (
     Llama3Frequencies,
     LoRA,
     Mamba2,
+    MaskedLM,
+    MeanPooling,
+    Memory,
     MixtureOfExperts,
+    MultiLoRA,
+    MultiTokenLM,
     ParallelBlock,
     PostNormBlock,
+    Preference,
     QKNorm,
+    QueryOnly,
     Remat,
     Repeat,
     Residual,
@@ -52,12 +67,19 @@ from axlearn_layers import (
     Routing,
     SandwichBlock,
     ScaledDim,
+    SeparateQKV,
+    SequenceClassifier,
+    SequenceInfo,
+    SharedBias,
+    SharedKeys,
     SigmoidRouter,
     SinusoidalPositions,
     SoftmaxRouter,
+    SquaredError,
     T5Bias,
     TransformerBlock,
     YarnFrequencies,
+    both_directions,
 )
 from axlearn_layers.testing import SequenceContract
 
@@ -102,10 +124,30 @@ class TestLinear(OfVectors):
         )
 
 
+ADAPTED = {"input_dim": DIM, "output_dim": 4, "rank": 2, "inner": Linear.Config(bias=True)}
+
+
 class TestLoRA(OfVectors):
     # What is wrapped is frozen, and so no trainable parameter.
     def config(self):
-        return LoRA.Config(input_dim=DIM, output_dim=4, inner=Linear.default_config(), rank=2)
+        return LoRA.Config(**ADAPTED)
+
+
+class TestDoRA(OfVectors):
+    def config(self):
+        return DoRA.Config(**ADAPTED)
+
+
+class TestMultiLoRA(LayerContract):
+    def config(self):
+        return MultiLoRA.Config(num_adapters=2, **ADAPTED)
+
+    def inputs(self, rng):
+        return floats(rng, BATCH, SEQ, DIM), np.int32([1, 0, -1, 1])
+
+    def call(self, layer, x, ids):
+        with layer.parent.provide("adapter_ids", ids):
+            return layer.forward(x)
 
 
 class TestEmbedding(OfTokens):
@@ -147,6 +189,16 @@ class TestGroupNorm(OfVectors):
 class TestFusedQKV(OfVectorsAndPositions):
     def config(self):
         return FusedQKV.Config(input_dim=DIM, **HEADS)
+
+
+class TestSeparateQKV(OfVectorsAndPositions):
+    def config(self):
+        return SeparateQKV.Config(input_dim=DIM, **HEADS)
+
+
+class TestQueryOnly(OfVectorsAndPositions):
+    def config(self):
+        return QueryOnly.Config(input_dim=DIM, **HEADS)
 
 
 class TestQKNorm(OfVectorsAndPositions):
@@ -238,6 +290,24 @@ class TestAttentionWithOptions(SequenceContract):
         )
 
 
+class TestLatentAttention(SequenceContract):
+    def config(self):
+        ranks = {"query_rank": 6, "kv_rank": 4}
+        dims = {"content_dim": 4, "rotary_dim": 2, "value_dim": 6}
+        return LatentAttention.Config(input_dim=DIM, num_heads=4, **ranks, **dims)
+
+
+class TestCrossAttention(LayerContract):
+    # A cache that is filled once, and two packings: its own tests hold these.
+    def config(self):
+        return CrossAttention.Config(input_dim=DIM, memory_dim=10, **HEADS)
+
+    def inputs(self, rng):
+        segments, read = (np.tile(np.int32(row), (BATCH, 1)) for row in ([1, 1, 2], [1, 2, 2, 0]))
+        memory = Memory(floats(rng, BATCH, 4, 10), read)
+        return floats(rng, BATCH, 3, DIM), SequenceInfo(segment_ids=segments, memory=memory)
+
+
 class TestContiguousCache(LayerContract):
     method = "update"
 
@@ -254,14 +324,14 @@ class TestContiguousCache(LayerContract):
 
 class TestMamba2(SequenceContract):
     def config(self):
-        sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 4}
+        sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 2}
         return Mamba2.Config(input_dim=DIM, **sizes)
 
 
 class TestGatedDeltaNet(SequenceContract):
     def config(self):
         sizes = {"num_heads": 2, "num_value_heads": 4, "key_dim": 4, "value_dim": 4}
-        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=4, **sizes)
+        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=2, **sizes)
 
 
 class TestCausalConv(LayerContract):
@@ -422,12 +492,52 @@ class TestLayerList(SequenceContract):
         )
 
 
+class TestSharedKeys(SequenceContract):
+    def config(self):
+        first = Attention.Config(offers_keys=True, qkv=Rotary.default_config(), **HEADS)
+        later = Attention.Config(qkv=Rotary.Config(inner=QueryOnly.default_config()), **HEADS)
+        rest = Repeat.Config(layer=later, num_layers=2)
+        return SharedKeys.Config(input_dim=DIM, first=first, rest=rest)
+
+
+class TestSharedBias(SequenceContract):
+    def config(self):
+        bias = T5Bias.Config(num_heads=4, num_buckets=4, max_distance=4)
+        return SharedBias.Config(input_dim=DIM, inner=Attention.Config(**HEADS), bias=bias)
+
+
 class TestRemat(ConfigContract):
     def config(self):
         return Remat.Config(save="block_.*")
 
 
-# Losses and models.
+# Heads, pooling, losses.
+
+
+class TestHeadTransform(OfVectors):
+    def config(self):
+        return HeadTransform.Config(dim=DIM)
+
+
+class OfMembers(OfVectors):
+    def inputs(self, rng):
+        member = np.repeat(np.eye(2, dtype=bool), SEQ // 2, axis=1)
+        return *super().inputs(rng), np.tile(member, (BATCH, 1, 1))
+
+
+class TestFirstToken(OfMembers):
+    def config(self):
+        return FirstToken.default_config()
+
+
+class TestLastToken(OfMembers):
+    def config(self):
+        return LastToken.default_config()
+
+
+class TestMeanPooling(OfMembers):
+    def config(self):
+        return MeanPooling.default_config()
 
 
 class TestLinearCrossEntropy(LayerContract):
@@ -442,16 +552,104 @@ class TestLinearCrossEntropy(LayerContract):
         return floats(rng, BATCH, SEQ, DIM), floats(rng, VOCAB, DIM), targets, weights
 
 
-class TestCausalLM(ModelContract):
+class OfSequenceScores(LayerContract):
+    output_dtype = "float32"
+    narrow_inputs = False
+
+    def scored(self, rng, targets, *shape):
+        return floats(rng, BATCH, *shape), targets, rng.uniform(size=BATCH).astype(np.float32)
+
+
+class TestClassCrossEntropy(OfSequenceScores):
     def config(self):
-        stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
-        return CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack)
+        return ClassCrossEntropy.Config(num_classes=3)
 
     def inputs(self, rng):
-        tokens = rng.integers(0, VOCAB, (BATCH, SEQ + 1), np.int32)
+        return self.scored(rng, rng.integers(0, 3, BATCH, np.int32), 3)
+
+
+class TestSquaredError(OfSequenceScores):
+    def config(self):
+        return SquaredError.Config(num_classes=2)
+
+    def inputs(self, rng):
+        return self.scored(rng, floats(rng, BATCH, 2), 2)
+
+
+class TestPreference(OfSequenceScores):
+    def config(self):
+        return Preference.Config(num_classes=1, packed=2)
+
+    def inputs(self, rng):
+        return self.scored(rng, rng.integers(0, 2, BATCH, np.int32), 2, 1)
+
+
+# Models.
+
+
+class OfBatches(ModelContract):
+    def inputs(self, rng):
+        ids, targets = rng.integers(0, VOCAB, (2, BATCH, SEQ), np.int32)
         weights = rng.uniform(size=(BATCH, SEQ)).astype(np.float32)
-        batch = {"input_ids": tokens[:, :-1], "target_ids": tokens[:, 1:]}
-        return ({**batch, "target_weights": weights},)
+        return ({"input_ids": ids, "target_ids": targets, "target_weights": weights},)
+
+
+def causal_lm():
+    stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
+    return CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack)
+
+
+def encoder_stack():
+    stack = both_directions().set(num_layers=2)
+    stack.layer.attention.set(**HEADS)
+    stack.layer.feed_forward.hidden_dim = HIDDEN
+    return stack
+
+
+class TestCausalLM(OfBatches):
+    def config(self):
+        return causal_lm()
+
+
+class TestMultiTokenLM(OfBatches):
+    def config(self):
+        cfg = MultiTokenLM.Config(lm=causal_lm())
+        cfg.depth.layer = block(TransformerBlock)
+        return cfg
+
+
+class TestMaskedLM(OfBatches):
+    def config(self):
+        return MaskedLM.Config(vocab_size=VOCAB, dim=DIM, stack=encoder_stack())
+
+
+class TestSequenceClassifier(ModelContract):
+    def config(self):
+        stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
+        return SequenceClassifier.Config(vocab_size=VOCAB, dim=DIM, stack=stack, num_classes=3)
+
+    def inputs(self, rng):
+        batch = {
+            "input_ids": rng.integers(0, VOCAB, (BATCH, SEQ), np.int32),
+            "targets": rng.integers(0, 3, BATCH, np.int32),
+            "target_weights": rng.uniform(size=BATCH).astype(np.float32),
+        }
+        return (batch,)
+
+
+class TestEncoderDecoder(OfBatches):
+    def config(self):
+        cfg = EncoderDecoder.Config(vocab_size=VOCAB, dim=DIM)
+        cfg.encoder.stack = encoder_stack()
+        reads_itself, reads_memory = cfg.decoder.stack.set(num_layers=2).layer.layers
+        reads_itself.inner.set(**HEADS)
+        reads_memory.attention.set(**HEADS)
+        reads_memory.feed_forward.hidden_dim = HIDDEN
+        return cfg
+
+    def inputs(self, rng):
+        (batch,) = super().inputs(rng)
+        return ({**batch, "encoder_ids": rng.integers(0, VOCAB, (BATCH, 4), np.int32)},)
 
 
 def test_every_registered_layer_and_model_is_under_contract(capsys):

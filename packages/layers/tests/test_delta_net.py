@@ -59,15 +59,6 @@ def test_chunks_equal_the_recurrence(make, x, chunk_size):
     np.testing.assert_allclose(make.call(layer, state, x, SequenceInfo()), expected, atol=5e-5)
 
 
-def test_packed_documents_equal_separate_ones(make, x):
-    layer, state = make.build(config())
-    segments = np.repeat([1, 2, 0], (3, 5, 2))[None].repeat(2, axis=0)
-    packed = make.call(layer, state, x, SequenceInfo(segment_ids=segments))
-    for start, end in ((0, 3), (3, 8)):
-        expected = recurrence(state, x[0, start:end].astype(np.float64))
-        np.testing.assert_allclose(packed[0, start:end], expected, atol=5e-5)
-
-
 def test_prefill_with_padding_and_decode_equal_the_whole_sequence(make, x):
     layer, state = make.build(config())
     expected = make.call(layer, state, x, SequenceInfo())
@@ -86,12 +77,6 @@ def test_prefill_with_padding_and_decode_equal_the_whole_sequence(make, x):
         y, cache = extend(state, token, cache, SequenceInfo())
         both = np.stack([expected[0, 4 + index], expected[1, 6 + index]])
         np.testing.assert_allclose(y[:, 0], both, atol=5e-5)
-
-
-def test_gradients_are_finite(make, x):
-    layer, state = make.build(config())
-    gradient = jax.grad(lambda s: (make.call(layer, s, x, SequenceInfo()) ** 2).sum())(state)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_flops_do_not_depend_on_the_length():

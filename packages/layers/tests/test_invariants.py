@@ -1,9 +1,10 @@
-"""What holds for any combination of layers and any values.
+"""What holds for any values: in every kind of layer, in mixtures of experts, in the loss.
 
-Each new shape or combination compiles, so these are few; values, routes and segments are many.
+What is compiled is chosen, once for all examples of a property; values, routes and documents are
+drawn. Only the loss compiles in each example, since its lengths are what is drawn.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from axlearn_core.config import replace
 from axlearn_core.kernels import causal, same_segment, window
-from axlearn_core.module import functional
+from axlearn_core.module import functional, zeros
 from axlearn_layers import (
     Alibi,
     Attention,
@@ -22,145 +23,175 @@ from axlearn_layers import (
     CapacityDispatch,
     CausalLM,
     DenseFeedForward,
+    DoRA,
     Dropless,
     GatedDeltaNet,
     GatedFeedForward,
+    LatentAttention,
     LayerList,
     LayerNorm,
     LearnedPositions,
     Linear,
     LoRA,
+    LossShape,
     Mamba2,
     MixtureOfExperts,
+    MultiLoRA,
     ParallelBlock,
     PostNormBlock,
     Projection,
     QKNorm,
+    QueryOnly,
     Remat,
     Repeat,
+    Residual,
     RMSNorm,
     Rotary,
     Routing,
     SandwichBlock,
     SequenceInfo,
+    SharedBias,
+    SharedKeys,
     SigmoidRouter,
     SoftmaxRouter,
+    SoftTargets,
     T5Bias,
     TransformerBlock,
+    linear_cross_entropy,
 )
 
 DIM, VOCAB, SEQ, ROWS = 8, 11, 8, 9
 VALUES = settings(max_examples=20, derandomize=True, deadline=None)
-COMBINATIONS = settings(max_examples=4, derandomize=True, deadline=None)
 # Of float32 sums of a few dozen terms around 1, in another order.
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
 
 HEADS = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4}
+ROTARY = Rotary.default_config()
+T5 = T5Bias.Config(num_buckets=4, max_distance=4)
+DENSE = DenseFeedForward.Config(hidden_dim=12)
+GATED = GatedFeedForward.Config(hidden_dim=12)
+SPARSE = MixtureOfExperts.Config(hidden_dim=6, num_experts=4, top_k=2)
+RMS, LAYER_NORM = RMSNorm.default_config(), LayerNorm.default_config()
+
+
+def attention(**fields):
+    return Attention.Config(**HEADS, **fields)
+
+
+def block(kind, mixer, feed_forward, norm=RMS):
+    return kind.Config(attention=mixer, feed_forward=feed_forward, norm=norm)
+
+
 LOCAL = causal() & window(3) & same_segment()
-MIXERS = {
-    "rotary": Attention.Config(qkv=Rotary.default_config(), **HEADS),
-    "local": Attention.Config(qkv=Rotary.default_config(), mask=LOCAL, **HEADS),
-    "alibi": Attention.Config(bias=Alibi.default_config(), sinks=True, **HEADS),
-    "t5": Attention.Config(bias=T5Bias.Config(num_buckets=4, max_distance=4), **HEADS),
-    "gated": Attention.Config(
-        qkv=QKNorm.default_config(), gate=Linear.default_config(), logit_cap=2.0, **HEADS
+LATENT = LatentAttention.Config(num_heads=4, kv_rank=4, content_dim=4, rotary_dim=2, value_dim=6)
+MAMBA = Mamba2.Config(head_dim=4, state_dim=4, chunk_size=3)
+DELTA_NET = GatedDeltaNet.Config(num_heads=2, key_dim=4, value_dim=4, chunk_size=3)
+SHARED = SharedBias.Config(
+    inner=SharedKeys.Config(
+        first=block(TransformerBlock, attention(qkv=ROTARY, offers_keys=True), GATED),
+        rest=block(
+            ParallelBlock, attention(qkv=Rotary.Config(inner=QueryOnly.default_config())), DENSE
+        ),
     ),
-    "mamba2": Mamba2.Config(head_dim=4, state_dim=4, chunk_size=3),
-    "delta net": GatedDeltaNet.Config(num_heads=2, key_dim=4, value_dim=4, chunk_size=3),
-}
-FEED_FORWARDS = {
-    "dense": DenseFeedForward.Config(hidden_dim=12),
-    "gated": GatedFeedForward.Config(hidden_dim=12),
-    "sparse": MixtureOfExperts.Config(hidden_dim=6, num_experts=4, top_k=2),
-}
-BLOCKS = {
-    kind.__name__: kind
-    for kind in (TransformerBlock, PostNormBlock, BranchNormBlock, SandwichBlock, ParallelBlock)
-}
-NORMS = {"rms": RMSNorm.default_config(), "layer": LayerNorm.default_config()}
+    bias=T5.clone(num_heads=4),
+)
 
-blocks = st.tuples(*(st.sampled_from(list(x)) for x in (BLOCKS, MIXERS, FEED_FORWARDS, NORMS)))
+# Together they hold every kind of block, mixer, feed-forward layer and norm.
+STACKS = {
+    "positions": [
+        block(TransformerBlock, attention(qkv=ROTARY), GATED),
+        block(PostNormBlock, attention(qkv=ROTARY, mask=LOCAL), DENSE, LAYER_NORM),
+    ],
+    "biases": [
+        block(BranchNormBlock, attention(bias=Alibi.default_config(), sinks=True), SPARSE),
+        block(SandwichBlock, attention(bias=T5), GATED, LAYER_NORM),
+    ],
+    "recurrent": [
+        block(ParallelBlock, MAMBA, DENSE, LAYER_NORM),
+        block(TransformerBlock, DELTA_NET, GATED),
+    ],
+    "latent": [
+        Residual.Config(inner=LATENT),
+        block(
+            ParallelBlock,
+            attention(qkv=QKNorm.default_config(), gate=Linear.default_config(), logit_cap=2.0),
+            SPARSE,
+        ),
+    ],
+    "shared": [SHARED],
+}
+
 seeds = st.integers(0, 2**32 - 1)
+# Where the documents of a row end; what remains is padding.
+layouts = st.sets(st.integers(1, SEQ), min_size=1).map(sorted)
 
 
-def block_config(choice):
-    kind, mixer, feed_forward, norm = choice
-    return BLOCKS[kind].Config(
-        input_dim=DIM,
-        attention=MIXERS[mixer],
-        feed_forward=FEED_FORWARDS[feed_forward],
-        norm=NORMS[norm],
-    )
+@pytest.fixture(scope="module", params=STACKS)
+def layers(request):
+    return STACKS[request.param]
 
 
-def model_config(*choices):
-    stack = LayerList.Config(layers=[block_config(choice) for choice in choices])
+def model_config(layers):
     positions = LearnedPositions.Config(max_length=SEQ)
+    stack = LayerList.Config(layers=layers)
     return CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack, positions=positions)
 
 
-def logits_of(make, cfg):
-    lm, state = make.build(cfg)
+def packed_rows(rows):
+    """Segment ids and positions of rows, each given by the ends of its documents."""
+    segments, positions = np.zeros((2, len(rows), SEQ), np.int32)
+    for row, ends in enumerate(rows):
+        for number, (start, end) in enumerate(documents(ends), 1):
+            segments[row, start:end] = number
+            positions[row, start:end] = np.arange(end - start)
+    return segments, positions
+
+
+def documents(ends):
+    return zip([0, *ends[:-1]], ends, strict=True)
+
+
+@pytest.fixture(scope="module")
+def logits(make, layers):
+    """From ROWS rows of tokens and the ends of their documents to logits."""
+    lm, state = make.build(model_config(layers))
 
     @jax.jit
-    def logits(state, batch):
+    def run(state, batch):
         return functional(lm, state=state, prng_key=None, inputs=(batch,), method="logits")[0]
 
-    return lambda **batch: np.asarray(logits(state, batch))
+    def logits(ids, ends):
+        segments, positions = packed_rows(ends)
+        batch = {"input_ids": ids, "segment_ids": segments, "positions": positions}
+        return np.asarray(run(state, batch))
+
+    return logits
 
 
-@COMBINATIONS
-@given(first=blocks, second=blocks, seed=seeds)
-def test_a_later_token_changes_no_earlier_output(make, first, second, seed):
-    logits = logits_of(make, model_config(first, second))
+@VALUES
+@given(seed=seeds)
+def test_a_later_token_changes_no_earlier_output(logits, seed):
     ids = np.random.default_rng(seed).integers(0, VOCAB, SEQ, np.int32)
     changed = np.where(np.eye(SEQ, dtype=bool), (ids + 1) % VOCAB, ids)
-    before, *after = logits(input_ids=np.stack([ids, *changed]))
+    before, *after = logits(np.stack([ids, *changed]), [[SEQ]] * ROWS)
     for place, row in enumerate(after):
         np.testing.assert_allclose(row[:place], before[:place], **TOLERANCE)
         assert not np.allclose(row[place], before[place], **TOLERANCE)
 
 
-@COMBINATIONS
-@given(first=blocks, second=blocks, layouts=st.lists(st.sets(st.integers(1, 7)), min_size=3))
-def test_packed_documents_equal_separate_ones(make, first, second, layouts):
-    logits = logits_of(make, model_config(first, second))
-    ids = np.random.default_rng(0).integers(0, VOCAB, SEQ, np.int32)
-
-    def run(rows):
-        """Rows of documents (first, end), one after the other; what remains is padding."""
-        shape = (ROWS, SEQ)
-        batch = {
-            name: np.zeros(shape, np.int32) for name in ("input_ids", "segment_ids", "positions")
-        }
-        for row, documents in enumerate(rows):
-            at = 0
-            for number, (start, end) in enumerate(documents, 1):
-                here = np.s_[row, at : at + end - start]
-                batch["input_ids"][here] = ids[start:end]
-                batch["segment_ids"][here] = number
-                batch["positions"][here] = np.arange(end - start)
-                at += end - start
-        return logits(**batch)
-
-    for layout in layouts[:3]:
-        ends = [0, *sorted(layout)]
-        documents = list(zip(ends, [*ends[1:], SEQ], strict=True))
-        packed, *separate = run([documents, *([document] for document in documents)])
-        for (start, end), alone in zip(documents, separate, strict=False):
-            np.testing.assert_allclose(packed[start:end], alone[: end - start], **TOLERANCE)
-
-
-def loss_and_gradients(make, cfg, state, x):
-    layer = cfg.instantiate()
-
-    @jax.jit
-    @jax.value_and_grad
-    def run(state, x):
-        y, _ = functional(layer, state=state, prng_key=None, inputs=(x, SequenceInfo()))
-        return jnp.vdot(np.random.default_rng(1).normal(size=x.shape), y)
-
-    return run(state, x)
+@VALUES
+@given(ends=layouts, seed=seeds)
+def test_packed_documents_equal_separate_ones(logits, ends, seed):
+    packed = np.random.default_rng(seed).integers(0, VOCAB, SEQ, np.int32)
+    rows = np.zeros((ROWS, SEQ), np.int32)
+    rows[0] = packed
+    for row, (start, end) in enumerate(documents(ends), 1):
+        rows[row, : end - start] = packed[start:end]
+    lengths = [[end - start] for start, end in documents(ends)]
+    unused = [[SEQ]] * (ROWS - 1 - len(lengths))
+    together, *alone = logits(rows, [ends, *lengths, *unused])
+    for (start, end), row in zip(documents(ends), alone, strict=False):
+        np.testing.assert_allclose(together[start:end], row[: end - start], **TOLERANCE)
 
 
 def assert_close(actual, expected):
@@ -170,28 +201,41 @@ def assert_close(actual, expected):
     jax.tree.map(close, actual, expected)
 
 
-REMATS = [Remat.Config(), Remat.Config(save="block_hidden"), Remat.Config(save="attention_.*")]
+@pytest.fixture(scope="module")
+def ways(make, layers):
+    """Loss and gradients of two layers: one after the other, scanned, and scanned with remat."""
+    layer = LayerList.Config(layers=layers)
+    scanned = Repeat.Config(input_dim=DIM, layer=layer, num_layers=2)
+    remat = scanned.clone(remat=Remat.Config(save="block_hidden|attention_.*"))
+    unrolled = LayerList.Config(input_dim=DIM, layers=[layer] * 2)
+    stacks = [cfg.instantiate() for cfg in (unrolled, scanned, remat)]
+    _, state = make.build(scanned)
+
+    def one_by_one(state):
+        return {
+            f"layer{i}": jax.tree.map(lambda leaf, i=i: leaf[i], state["layer"]) for i in range(2)
+        }
+
+    @jax.jit
+    def run(state, x, info, cotangents):
+        def loss(state, x, stack):
+            state = one_by_one(state) if stack is stacks[0] else state
+            y, _ = functional(stack, state=state, prng_key=None, inputs=(x, info))
+            return jnp.vdot(cotangents, y)
+
+        return [jax.value_and_grad(loss, argnums=(0, 1))(state, x, stack) for stack in stacks]
+
+    return partial(run, state)
 
 
-@COMBINATIONS
-@given(choice=blocks, num_layers=st.integers(1, 3), remat=st.sampled_from([None, *REMATS]))
-def test_a_scan_equals_its_layers_one_by_one(make, choice, num_layers, remat):
-    layer = block_config(choice)
-    repeat = Repeat.Config(input_dim=DIM, layer=layer, num_layers=num_layers, remat=remat)
-    _, scanned = make.build(repeat)
-    unrolled = {
-        f"layer{i}": jax.tree.map(lambda leaf, i=i: leaf[i], scanned["layer"])
-        for i in range(num_layers)
-    }
-    x = np.random.default_rng(0).normal(size=(2, SEQ, DIM)).astype(np.float32)
-    loss, gradients = loss_and_gradients(make, repeat, scanned, x)
-    # Without remat, so that this also says that remat changes nothing.
-    layers = LayerList.Config(input_dim=DIM, layers=[layer] * num_layers)
-    expected_loss, expected = loss_and_gradients(make, layers, unrolled, x)
-    assert_close(loss, expected_loss)
-    for i in range(num_layers):
-        one = jax.tree.map(lambda leaf, i=i: leaf[i], gradients["layer"])
-        assert_close(one, expected[f"layer{i}"])
+@settings(VALUES, max_examples=5)
+@given(ends=st.tuples(layouts, layouts), seed=seeds)
+def test_scan_and_remat_equal_the_layers_one_by_one(ways, ends, seed):
+    segments, positions = packed_rows(ends)
+    x, cotangents = np.random.default_rng(seed).normal(size=(2, 2, SEQ, DIM)).astype(np.float32)
+    expected, *others = ways(x, SequenceInfo(positions, segments), cotangents)
+    for other in others:
+        assert_close(other, expected)
 
 
 @cache
@@ -265,28 +309,112 @@ def test_dropless_drops_nothing_whatever_the_route(route, seed):
     np.testing.assert_allclose(gradient, by_x, rtol=1e-4, atol=1e-5)
 
 
-ADAPTERS = {"lora": LoRA.Config(rank=2)}
+ADAPTERS = {
+    "lora": LoRA.Config(rank=2),
+    "dora": DoRA.Config(rank=2),
+    "multi lora": MultiLoRA.Config(rank=2, num_adapters=3),
+}
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@settings(COMBINATIONS, max_examples=2)
-@given(choice=blocks, seed=seeds)
-def test_adapters_change_nothing_at_first(make, adapter, choice, seed):
-    cfg = model_config(choice)
-    base = cfg.clone()
-    replace(cfg, Projection, lambda old: ADAPTERS[adapter].clone(inner=old))
-    lm, plain = cfg.instantiate(), base.instantiate()
-    state = jax.jit(lm.initialize)(jax.random.key(seed % 100, impl="unsafe_rbg"))
-    ids = np.random.default_rng(seed).integers(0, VOCAB, (2, SEQ), np.int32)
-    adapted = make.call(lm, state, {"input_ids": ids}, method="logits")
-    expected = make.call(plain, without_adapters(state), {"input_ids": ids}, method="logits")
-    np.testing.assert_allclose(adapted, expected, **TOLERANCE)
+@pytest.fixture(scope="module")
+def with_adapters(make, layers):
+    """From a batch to the logits without adapters, and with untrained ones of each kind."""
+    models = [make.build(model_config(layers))]
+    for adapter in ADAPTERS.values():
+        cfg = model_config(layers)
+        replace(cfg, Projection, lambda old, adapter=adapter: adapter.clone(inner=old))
+        lm, state = make.build(cfg)
+        models.append((lm, untrained(state, lm.parameter_specs(), models[0][1])))
+
+    @jax.jit
+    def run(states, batch):
+        return [
+            functional(lm, state=state, prng_key=None, inputs=(batch,), method="logits")[0]
+            for (lm, _), state in zip(models, states, strict=True)
+        ]
+
+    return partial(run, [state for _, state in models])
 
 
-def without_adapters(state):
-    """The parameters of what is wrapped, in the wrapper's place."""
+def untrained(state, specs, base):
+    """Adapters as they start, around the parameters of a model without them."""
     if not isinstance(state, dict):
-        return state
-    if "inner" in state and state["inner"].keys() <= {"weight", "bias"}:
-        return state["inner"]
-    return {name: without_adapters(value) for name, value in state.items()}
+        return base
+    if not state.keys() >= {"inner", "a"}:
+        return {name: untrained(state[name], specs[name], base[name]) for name in state}
+    own = {
+        name: 0 * state[name] if specs[name].initializer is zeros else state[name]
+        for name in state.keys() - {"inner"}
+    }
+    return {**own, "inner": base}
+
+
+@VALUES
+@given(seed=seeds)
+def test_adapters_change_nothing_at_first(with_adapters, seed):
+    rng = np.random.default_rng(seed)
+    ids, rows_use = rng.integers(0, VOCAB, (ROWS, SEQ)), rng.integers(-1, 3, ROWS)
+    base, *adapted = with_adapters({"input_ids": ids, "adapter_ids": rows_use})
+    for logits in adapted:
+        np.testing.assert_array_equal(logits, base)
+
+
+def formula(hidden, table, weights, p, shape):
+    """The loss of distributions p, [..., vocab], and its gradients: all logits, in float64."""
+    hidden, table, weights, p = (np.asarray(a, np.float64) for a in (hidden, table, weights, p))
+    logits, slope = hidden @ table.T, 1.0
+    if shape.logit_cap is not None:
+        slope = 1 / np.cosh(logits / shape.logit_cap) ** 2
+        logits = shape.logit_cap * np.tanh(logits / shape.logit_cap)
+    log_partition = np.log(np.exp(logits).sum(-1, keepdims=True))
+    mass, z = p.sum(-1, keepdims=True), shape.z_loss_scale
+    q = (1 - shape.label_smoothing) * p + shape.label_smoothing * mass / VOCAB
+    losses = (q * (log_partition - logits)).sum(-1) + z * log_partition[..., 0] ** 2
+    softmax = np.exp(logits - log_partition)
+    by_logits = softmax * (mass + 2 * z * log_partition) - q
+    by_logits *= weights[..., None] * slope
+    by_table = np.einsum("btv,btd->vd", by_logits, hidden)
+    return (weights * losses).sum(), (by_logits @ table, by_table)
+
+
+shapes = st.builds(
+    LossShape,
+    z_loss_scale=st.sampled_from([0.0, 0.01]),
+    label_smoothing=st.sampled_from([0.0, 0.1]),
+    logit_cap=st.sampled_from([None, 1.5]),
+)
+
+
+@settings(VALUES, max_examples=40)
+@given(
+    length=st.integers(1, 10),
+    chunk_size=st.integers(1, 12),
+    listed=st.none() | st.integers(1, VOCAB + 2),  # None is a hard target; some come twice
+    shape=shapes,
+    seed=seeds,
+)
+def test_the_chunked_loss_equals_that_of_all_logits(length, chunk_size, listed, shape, seed):
+    rng = np.random.default_rng(seed)
+    draw = lambda *size: rng.normal(size=size).astype(np.float32)  # noqa: E731
+    hidden, table = draw(2, length, DIM), draw(VOCAB, DIM)
+    weights = np.maximum(draw(2, length), 0)  # half of them are 0
+    ids = rng.integers(0, VOCAB, (2, length, listed or 1))
+    p = np.ones(ids.shape, np.float32)
+    if listed:
+        p = rng.uniform(size=ids.shape).astype(np.float32)
+        p /= p.sum(-1, keepdims=True) / rng.uniform(0.5, 1)  # cut off, as a teacher's best few
+    targets = SoftTargets(ids, p) if listed else ids[..., 0]
+
+    @jax.jit
+    def chunked(hidden, table):
+        def loss(hidden, table):
+            return linear_cross_entropy(hidden, table, targets, weights, chunk_size, shape).total
+
+        return jax.value_and_grad(loss, argnums=(0, 1))(hidden, table)
+
+    dense = np.einsum("btkv,btk->btv", np.eye(VOCAB)[ids], np.float64(p))
+    total, gradients = chunked(hidden, table)
+    expected, expected_gradients = formula(hidden, table, weights, dense, shape)
+    np.testing.assert_allclose(total, expected, rtol=1e-6, atol=1e-6)
+    for actual, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=5e-6)

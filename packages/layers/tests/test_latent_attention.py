@@ -64,33 +64,10 @@ def test_latent_attention_equals_float64_formula(make, x, query_rank):
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("cut", [1, 4])
-def test_decoding_from_latents_equals_the_whole_sequence(make, x, cut):
-    layer, state = make.build(config(query_rank=9))
-    whole = make.call(layer, state, x, SequenceInfo())
-    positions = np.tile(np.arange(7), (2, 1))
-    cache = layer.init_cache(2, 8, "float32")
-    outputs = []
-    for piece in (slice(0, cut), slice(cut, 6), slice(6, 7)):
-        info = SequenceInfo(positions[:, piece])
-        y, cache = make.call(layer, state, x[:, piece], cache, info, method="extend")
-        outputs.append(y)
-    np.testing.assert_allclose(np.concatenate(outputs, 1), whole, atol=1e-5)
-
-
 def test_the_cache_holds_the_latent_and_the_shared_key_only():
     layer = config().set(num_heads=50).instantiate()
     sizes = jax.tree.map(np.size, layer.init_cache(1, 10, "float32"))
     assert sum(jax.tree.leaves(sizes)) == 10 * (RANK + TURNING)
-
-
-def test_packed_documents_stay_apart(make, x):
-    layer, state = make.build(config())
-    info = SequenceInfo(np.array([[0, 1, 2, 0, 1, 2, 3]] * 2), np.array([[1] * 3 + [2] * 4] * 2))
-    packed = make.call(layer, state, x, info)
-    first = make.call(layer, state, x[:, :3], SequenceInfo())
-    second = make.call(layer, state, x[:, 3:], SequenceInfo())
-    np.testing.assert_allclose(packed, np.concatenate([first, second], 1), atol=1e-5)
 
 
 def test_an_odd_rotary_dim_is_refused():

@@ -80,18 +80,6 @@ def test_strong_decay_overflows_nowhere(rng):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("lengths", [(3, 5, 2), (4, 4, 2)])  # across chunks of 4, and at them
-def test_packed_documents_equal_separate_ones(make, x, lengths):
-    layer, state = make.build(config())
-    segments = np.repeat([1, 2, 0], lengths)[None].repeat(2, axis=0)
-    packed = make.call(layer, state, x, SequenceInfo(segment_ids=segments))
-    start = 0
-    for length in lengths[:2]:
-        expected = recurrence(state, x[0, start : start + length].astype(np.float64))
-        np.testing.assert_allclose(packed[0, start : start + length], expected, atol=1e-5)
-        start += length
-
-
 def hybrid(make):
     """Two blocks of Mamba and one of attention."""
     cfg = make.llama()

@@ -92,19 +92,6 @@ def test_equals_a_loop_over_tokens(make, x, dispatch, normalize, router, scores)
     np.testing.assert_allclose(make.call(layer, state, x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("dispatch", DISPATCHES, ids=["dropless", "capacity"])
-def test_equal_experts_are_one_dense_layer(make, x, dispatch):
-    layer, state = make.build(mixture(dispatch=dispatch))
-    state["experts"] = {k: np.broadcast_to(w[:1], w.shape) for k, w in state["experts"].items()}
-    dense = GatedFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN).instantiate()
-    one = {
-        "gate_up": {"weight": state["experts"]["gate_up"][0]},
-        "down": {"weight": state["experts"]["down"][0]},
-    }
-    expected = make.call(dense, one, x)
-    np.testing.assert_allclose(make.call(layer, state, x), expected, atol=1e-5)
-
-
 def test_gradients_of_both_dispatches_agree(make, x):
     def gradients(dispatch):
         layer, state = make.build(mixture(dispatch=dispatch))
@@ -131,15 +118,6 @@ def all_to_the_first(state):
     weight = np.zeros((DIM, EXPERTS), np.float32)
     weight[0] = -np.arange(EXPERTS)
     return {**state, "router": {"projection": {"weight": weight}}}
-
-
-def test_dropless_computes_every_choice_even_if_all_are_the_same(make, x):
-    x = x.copy()
-    x[..., 0] = 1
-    layer, state = make.build(mixture())
-    state = all_to_the_first(state)
-    expected = token_by_token(float64(state), x.astype(np.float64), softmax, True, 1)
-    np.testing.assert_allclose(make.call(layer, state, x), expected, atol=1e-5)
 
 
 def test_capacity_drops_later_tokens_and_says_how_many(make, x):

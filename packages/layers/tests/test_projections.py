@@ -70,6 +70,7 @@ def test_activations_are_those_of_the_formulas(rng):
         "gelu_tanh": lambda v: v * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3))) / 2,
         "relu": lambda v: max(v, 0.0),
         "silu": lambda v: v / (1 + exp(-v)),
+        "tanh": tanh,
     }
     x = rng.normal(size=50)
     assert formulas.keys() == ACTIVATIONS.keys()

@@ -11,7 +11,6 @@ from axlearn_layers import (
     LayerList,
     QKNorm,
     QueryOnly,
-    Remat,
     Repeat,
     Rotary,
     SequenceInfo,
@@ -79,29 +78,6 @@ def test_the_cache_is_that_of_layers_with_keys():
     cache = sharing_model().instantiate().init_cache(2, 8)
     assert len(jax.tree.leaves(cache["stack"])) == 4  # keys and values, twice
     assert cache["stack"]["layer1"]["rest"] == {}
-
-
-def test_decoding_equals_the_whole_sequence(make, rng):
-    model, state = make.build(sharing_model())
-    ids = rng.integers(0, 37, (2, 9))
-    whole = make.call(model, state, {"input_ids": ids}, method="logits")
-    cache = model.init_cache(2, 9)
-    first, cache = make.call(model, state, ids[:, :5], cache, method="extend")
-    second, _ = make.call(model, state, ids[:, 5:], cache, method="extend")
-    np.testing.assert_allclose(np.concatenate([first, second], 1), whole, atol=1e-4)
-
-
-def test_remat_changes_no_gradient(make):
-    batch = make.batch()
-    gradients = []
-    for remat in (None, Remat.default_config()):
-        model, state = make.build(sharing_model(remat=remat))
-
-        def loss(state, model=model):
-            return functional(model, state=state, prng_key=None, inputs=(batch,))[0].total
-
-        gradients.append(jax.jit(jax.grad(loss))(state))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
 
 
 def test_a_first_that_offers_nothing_is_refused(make, rng):

@@ -15,7 +15,7 @@ from axlearn_layers.sequence import SequenceInfo
 
 SEQ = 8
 DOCUMENT = 3  # each row holds two documents of so many tokens, and padding
-PROMPT = 5
+PIECES = (3, 6, 7)  # where the pieces end: a prompt, as many again, two tokens one by one
 
 
 class SequenceContract(LayerContract):
@@ -53,7 +53,7 @@ class SequenceContract(LayerContract):
 
         cache = layer.init_cache(x.shape[0], SEQ, "float32")
         pieces = []
-        for piece in np.split(np.arange(SEQ), range(PROMPT, SEQ)):
+        for piece in np.split(np.arange(SEQ), PIECES):
             info = SequenceInfo(positions=jnp.tile(piece, (x.shape[0], 1)))
             y, cache = extend(state, x[:, piece], cache, info)
             pieces.append(y)

@@ -30,6 +30,7 @@ DEFAULT_RULES: dict[str, str | tuple[str, ...] | None] = {
     "kv_heads": "model",
     "head_dim": None,
     "layers": None,
+    "adapters": None,  # any row of a batch may need any of them
     "expert": "expert",
     # Activations.
     "batch": ("data", "expert", "fsdp"),
