@@ -49,9 +49,6 @@ class Program:
         self._seed = seed
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
-        backend = backend_of(placement.mesh.devices.flat[0].platform, get_registry())
-        if backend is not None:
-            backend.prepare_process()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
         self.state = self._state_structs()
@@ -72,7 +69,7 @@ class Program:
         jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
-            return cast(EvalStep, lowered.compile())
+        return cast(EvalStep, self._compile(lowered))
 
     def batch_structs(self, batch_shape: BatchShape) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what a global batch looks like on the mesh."""
@@ -127,11 +124,18 @@ class Program:
             jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
         traced = time.perf_counter()
-        compiled = lowered.compile()
+        compiled = self._compile(lowered)
         done = time.perf_counter()
         return CompiledStep(
             cast(TrainStep, compiled), traced - start, done - traced, _memory(compiled)
         )
+
+    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        compiled = lowered.compile()
+        backend = backend_of(self.placement.mesh.devices.flat[0].platform, get_registry())
+        if backend is not None:
+            backend.prepare_process()
+        return compiled
 
 
 class CompiledStep(NamedTuple):
