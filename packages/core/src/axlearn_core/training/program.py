@@ -18,6 +18,10 @@ from axlearn_core.training.model import Model
 from axlearn_core.training.state import TrainState, initial_state, state_axes
 from axlearn_core.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
+# For what runs once. On the CPU, LLVM's further passes take three times as long over the random
+# numbers of an initial state, and change neither its bits nor the time to draw them.
+_QUICKLY_COMPILED = {"xla_backend_optimization_level": 1}
+
 
 class MemoryEstimate(NamedTuple):
     """What the compiled step needs on each device, in bytes."""
@@ -56,7 +60,8 @@ class Program:
     def initial_state(self) -> TrainState:
         """Creates the state of a run that begins, each part where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        create = jax.jit(self._initial_state, out_shardings=shardings)
+        options = _QUICKLY_COMPILED if self._platform() == "cpu" else None
+        create = jax.jit(self._initial_state, out_shardings=shardings, compiler_options=options)
         return cast(TrainState, create())
 
     def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
@@ -130,9 +135,12 @@ class Program:
             cast(TrainStep, compiled), traced - start, done - traced, _memory(compiled)
         )
 
+    def _platform(self) -> str:
+        return str(self.placement.mesh.devices.flat[0].platform)
+
     def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         compiled = lowered.compile()
-        backend = backend_of(self.placement.mesh.devices.flat[0].platform, get_registry())
+        backend = backend_of(self._platform(), get_registry())
         if backend is not None:
             backend.prepare_process()
         return compiled
