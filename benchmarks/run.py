@@ -3,7 +3,7 @@
     python benchmarks/run.py --baselines FOLDER [--rounds 5] [--out benchmarks/results/NAME.md]
 
 FOLDER holds the baselines (`bench_limit.py`, `bench_nnx.py`, `bench_hf.py`) with `benchlib.py` and
-`driver.py`. Who cannot run, for want of flax or torch, is named and left out.
+`driver.py`. Who cannot run, for want of flax or torch, has a row that says so.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ RACERS = {
 SPARSE = {
     "axlearn, dense small": "{here}/race_step.py --work small",
     "axlearn, 8 experts": "{here}/race_step.py --work moe",
-    "hand-written, 8 experts": "{here}/moe_by_hand.py",
+    "hand-written, 8 experts": "{here}/moe_by_hand.py --work moe",
 }
 
 
 def race(
     baselines: Path, racers: dict[str, str], work: str | None, rounds: int, wait: float
-) -> dict[str, dict[str, Any]]:
-    """Interleaves the steps of several programs; returns each one's figures, by name."""
+) -> dict[str, dict[str, Any] | None]:
+    """Interleaves the steps of several programs; returns each one's figures, or None, by name."""
     commands = {}
     for name, words in racers.items():
         command = f"{sys.executable} {words.format(baselines=baselines, here=HERE)}"
@@ -58,7 +58,7 @@ def race(
     for name, command in commands.items():
         if command not in found:
             print(f"{name} did not run: {command}", file=sys.stderr)
-    return {name: found[command] for name, command in commands.items() if command in found}
+    return {name: found.get(command) for name, command in commands.items()}
 
 
 def seconds(entry: dict[str, Any]) -> float:
@@ -66,8 +66,10 @@ def seconds(entry: dict[str, Any]) -> float:
     return float(entry["clean"] or entry["median"])
 
 
-def race_table(title: str, entries: dict[str, dict[str, Any]]) -> str:
-    first, *_ = entries.values()
+def race_table(title: str, entries: dict[str, dict[str, Any] | None]) -> str:
+    reference, first = next(iter(entries.items()))
+    if first is None:
+        return f"## {title}\n\nNo table: {reference}, which all is relative to, did not run."
     rows = [
         f"## {title}\n",
         "| program | step s | speed relative to the first | peak MB | relative | compile s "
@@ -75,6 +77,9 @@ def race_table(title: str, entries: dict[str, dict[str, Any]]) -> str:
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     for name, entry in entries.items():
+        if entry is None:
+            rows.append(f"| {name} | did not run | | | | | |")
+            continue
         peak = entry["peak_rss_mb"]
         compiling = entry.get("compile_s")
         rows.append(

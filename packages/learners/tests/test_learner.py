@@ -135,11 +135,6 @@ def test_update_norm_is_how_far_the_parameters_move():
     np.testing.assert_allclose(changed.metrics["update_norm"], norm_in_float64(moved), rtol=1e-4)
 
 
-def test_update_norm_can_be_left_out():
-    metrics = update(config(report_update_norm=False), tree(1)).metrics
-    assert sorted(metrics) == ["gradient_norm", "learning_rate"]
-
-
 def test_learning_rate_of_the_step_is_reported():
     cfg = config(total_steps=100)
     cfg.optimizer.learning_rate = WarmupCosine.Config(peak=1.0, warmup=9)

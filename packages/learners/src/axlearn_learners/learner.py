@@ -22,15 +22,14 @@ class OptaxLearner(Learner):
     """Updates all parameters with one optimizer, but for groups that are trained in another way.
 
     Metrics: `gradient_norm` (before clipping), `learning_rate`, and `update_norm`, the distance by
-    which the parameters move, which costs one more pass over them. With groups also these of each
-    ("gradient_norm/tables"; what is in none is "rest"). What is frozen counts nowhere.
+    which the parameters move. With groups also these of each ("gradient_norm/tables"; what is in
+    none is "rest"). What is frozen counts nowhere.
     """
 
     class Config(Learner.Config):
         optimizer: Optimizer.Config = AdamW.default_config()
         groups: dict[str, ParameterGroup] = {}  # by name; a parameter is in the first that matches
         clip_norm: float | None = 1.0  # limit of the gradients' global norm, > 0; None: no limit
-        report_update_norm: bool = True
 
     def __init__(self, config: ConfigBase, *, specs: ParameterSpecs) -> None:
         super().__init__(config, specs=specs)
@@ -58,9 +57,8 @@ class OptaxLearner(Learner):
             grads = clip_by_global_norm(grads, norm, cfg.clip_norm)
         updates, opt_state = grouped.transformation.update(grads, opt_state, trained, step=step)
         updates = grouped.scaled(updates)
-        if cfg.report_update_norm:
-            metrics["update_norm"] = global_norm(updates)
-            metrics |= grouped.norms("update_norm", updates)
+        metrics["update_norm"] = global_norm(updates)
+        metrics |= grouped.norms("update_norm", updates)
         changed = merge_trees(params, optax.apply_updates(trained, updates))
         return LearnerUpdate(changed, opt_state, metrics)
 

@@ -103,7 +103,7 @@ class Hardware(ABC):
         """Returns the variables and flags to run with, unless the user has set them. Phase 1."""
 
     def prepare_process(self) -> None:  # noqa: B027 - most backends have nothing to do
-        """Tunes this process, before it computes."""
+        """Tunes this process, after it has compiled and before it computes; maybe again later."""
 
     @abstractmethod
     def topologies(self) -> tuple[Topology, ...]:

@@ -19,7 +19,8 @@ class LearnerUpdate(NamedTuple):
     params: Params  # as they came in, changed
     opt_state: Any  # as it came in, advanced
     metrics: dict[str, jax.Array]  # [] float32 each, by name; "gradient_norm" must be there, and a
-    # "skipped" above 0 says that nothing was changed, so that training goes on even after NaN
+    # "skipped" above 0 says that nothing was changed, so that training goes on even after NaN;
+    # "update_norm", the distance between old and new parameters, lets the state stay in its place
 
 
 class Learner(Configurable):

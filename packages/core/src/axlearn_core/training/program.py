@@ -18,6 +18,10 @@ from axlearn_core.training.model import Model
 from axlearn_core.training.state import TrainState, initial_state, state_axes
 from axlearn_core.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
 
+# For what runs once. On the CPU, LLVM's further passes take three times as long over the random
+# numbers of an initial state, and change neither its bits nor the time to draw them.
+_QUICKLY_COMPILED = {"xla_backend_optimization_level": 1}
+
 
 class MemoryEstimate(NamedTuple):
     """What the compiled step needs on each device, in bytes."""
@@ -49,9 +53,6 @@ class Program:
         self._seed = seed
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
-        backend = backend_of(placement.mesh.devices.flat[0].platform, get_registry())
-        if backend is not None:
-            backend.prepare_process()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
         self.state = self._state_structs()
@@ -59,7 +60,8 @@ class Program:
     def initial_state(self) -> TrainState:
         """Creates the state of a run that begins, each part where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        create = jax.jit(self._initial_state, out_shardings=shardings)
+        options = _QUICKLY_COMPILED if self._platform() == "cpu" else None
+        create = jax.jit(self._initial_state, out_shardings=shardings, compiler_options=options)
         return cast(TrainState, create())
 
     def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
@@ -72,7 +74,7 @@ class Program:
         jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
-            return cast(EvalStep, lowered.compile())
+        return cast(EvalStep, self._compile(lowered))
 
     def batch_structs(self, batch_shape: BatchShape) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what a global batch looks like on the mesh."""
@@ -127,11 +129,21 @@ class Program:
             jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
         traced = time.perf_counter()
-        compiled = lowered.compile()
+        compiled = self._compile(lowered)
         done = time.perf_counter()
         return CompiledStep(
             cast(TrainStep, compiled), traced - start, done - traced, _memory(compiled)
         )
+
+    def _platform(self) -> str:
+        return str(self.placement.mesh.devices.flat[0].platform)
+
+    def _compile(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        compiled = lowered.compile()
+        backend = backend_of(self._platform(), get_registry())
+        if backend is not None:
+            backend.prepare_process()
+        return compiled
 
 
 class CompiledStep(NamedTuple):
