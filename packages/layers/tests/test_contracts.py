@@ -3,83 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 
+import axlearn_layers as layers
 from axlearn_core.kernels import attention, causal
 from axlearn_core.testing.contracts import (
     ConfigContract,
     LayerContract,
     ModelContract,
     check_coverage,
-)
-from axlearn_layers import (
-    Alibi,
-    Attention,
-    BranchNormBlock,
-    CapacityDispatch,
-    CausalConv,
-    CausalLM,
-    ClassCrossEntropy,
-    ContiguousCache,
-    CrossAttention,
-    DenseFeedForward,
-    DoRA,
-    Dropless,
-    Dropout,
-    DynamicNTKFrequencies,
-    Embedding,
-    EncoderDecoder,
-    ExpertChoiceRouter,
-    FirstToken,
-    FusedQKV,
-    GatedDeltaNet,
-    GatedExperts,
-    GatedFeedForward,
-    GroupNorm,
-    HeadTransform,
-    LastToken,
-    LatentAttention,
-    LayerDrop,
-    LayerList,
-    LayerNorm,
-    LearnedPositions,
-    Linear,
-    LinearCrossEntropy,
-    LinearFrequencies,
-    Llama3Frequencies,
-    LoRA,
-    Mamba2,
-    MaskedLM,
-    MeanPooling,
-    Memory,
-    MixtureOfExperts,
-    MultiLoRA,
-    MultiTokenLM,
-    ParallelBlock,
-    PostNormBlock,
-    Preference,
-    QKNorm,
-    QueryOnly,
-    Remat,
-    Repeat,
-    Residual,
-    RMSNorm,
-    Rotary,
-    RotaryFrequencies,
-    Routing,
-    SandwichBlock,
-    ScaledDim,
-    SeparateQKV,
-    SequenceClassifier,
-    SequenceInfo,
-    SharedBias,
-    SharedKeys,
-    SigmoidRouter,
-    SinusoidalPositions,
-    SoftmaxRouter,
-    SquaredError,
-    T5Bias,
-    TransformerBlock,
-    YarnFrequencies,
-    both_directions,
 )
 from axlearn_layers.testing import SequenceContract
 
@@ -119,28 +49,27 @@ class OfVectorsAndPositions(LayerContract):
 
 class TestLinear(OfVectors):
     def config(self):
-        return Linear.Config(
+        return layers.Linear.Config(
             input_dim=DIM, output_dim=(2, 4), output_axes=("heads", "head_dim"), bias=True
         )
 
 
-ADAPTED = {"input_dim": DIM, "output_dim": 4, "rank": 2, "inner": Linear.Config(bias=True)}
+ADAPTED = {"input_dim": DIM, "output_dim": 4, "rank": 2, "inner": layers.Linear.Config(bias=True)}
 
 
 class TestLoRA(OfVectors):
-    # What is wrapped is frozen, and so no trainable parameter.
     def config(self):
-        return LoRA.Config(**ADAPTED)
+        return layers.LoRA.Config(**ADAPTED)
 
 
 class TestDoRA(OfVectors):
     def config(self):
-        return DoRA.Config(**ADAPTED)
+        return layers.DoRA.Config(**ADAPTED)
 
 
 class TestMultiLoRA(LayerContract):
     def config(self):
-        return MultiLoRA.Config(num_adapters=2, **ADAPTED)
+        return layers.MultiLoRA.Config(num_adapters=2, **ADAPTED)
 
     def inputs(self, rng):
         return floats(rng, BATCH, SEQ, DIM), np.int32([1, 0, -1, 1])
@@ -152,7 +81,7 @@ class TestMultiLoRA(LayerContract):
 
 class TestEmbedding(OfTokens):
     def config(self):
-        return Embedding.Config(vocab_size=VOCAB, dim=DIM, scale=2.0)
+        return layers.Embedding.Config(vocab_size=VOCAB, dim=DIM, scale=2.0)
 
 
 class TestEmbeddingAsHead(OfVectors):
@@ -160,27 +89,27 @@ class TestEmbeddingAsHead(OfVectors):
     output_dtype = "float32"
 
     def config(self):
-        return Embedding.Config(vocab_size=VOCAB, dim=DIM)
+        return layers.Embedding.Config(vocab_size=VOCAB, dim=DIM)
 
 
 class TestRMSNorm(OfVectors):
     def config(self):
-        return RMSNorm.Config(input_dim=DIM)
+        return layers.RMSNorm.Config(input_dim=DIM)
 
 
 class TestZeroCentredRMSNorm(OfVectors):
     def config(self):
-        return RMSNorm.Config(input_dim=DIM, zero_centred=True)
+        return layers.RMSNorm.Config(input_dim=DIM, zero_centred=True)
 
 
 class TestLayerNorm(OfVectors):
     def config(self):
-        return LayerNorm.Config(input_dim=DIM)
+        return layers.LayerNorm.Config(input_dim=DIM)
 
 
 class TestGroupNorm(OfVectors):
     def config(self):
-        return GroupNorm.Config(input_dim=DIM, num_groups=2)
+        return layers.GroupNorm.Config(input_dim=DIM, num_groups=2)
 
 
 # Queries, keys and values, and positions.
@@ -188,64 +117,64 @@ class TestGroupNorm(OfVectors):
 
 class TestFusedQKV(OfVectorsAndPositions):
     def config(self):
-        return FusedQKV.Config(input_dim=DIM, **HEADS)
+        return layers.FusedQKV.Config(input_dim=DIM, **HEADS)
 
 
 class TestSeparateQKV(OfVectorsAndPositions):
     def config(self):
-        return SeparateQKV.Config(input_dim=DIM, **HEADS)
+        return layers.SeparateQKV.Config(input_dim=DIM, **HEADS)
 
 
 class TestQueryOnly(OfVectorsAndPositions):
     def config(self):
-        return QueryOnly.Config(input_dim=DIM, **HEADS)
+        return layers.QueryOnly.Config(input_dim=DIM, **HEADS)
 
 
 class TestQKNorm(OfVectorsAndPositions):
     def config(self):
-        return QKNorm.Config(input_dim=DIM, **HEADS)
+        return layers.QKNorm.Config(input_dim=DIM, **HEADS)
 
 
 class TestRotary(OfVectorsAndPositions):
     def config(self):
-        return Rotary.Config(input_dim=DIM, **HEADS)
+        return layers.Rotary.Config(input_dim=DIM, **HEADS)
 
 
 class TestRotaryFrequencies(ConfigContract):
     def config(self):
-        return RotaryFrequencies.default_config()
+        return layers.RotaryFrequencies.default_config()
 
 
 class TestLinearFrequencies(ConfigContract):
     def config(self):
-        return LinearFrequencies.Config(factor=2.0)
+        return layers.LinearFrequencies.Config(factor=2.0)
 
 
 class TestDynamicNTKFrequencies(ConfigContract):
     def config(self):
-        return DynamicNTKFrequencies.Config(factor=2.0, original_length=4)
+        return layers.DynamicNTKFrequencies.Config(factor=2.0, original_length=4)
 
 
 class TestLlama3Frequencies(ConfigContract):
     def config(self):
-        return Llama3Frequencies.Config(original_length=4)
+        return layers.Llama3Frequencies.Config(original_length=4)
 
 
 class TestYarnFrequencies(ConfigContract):
     def config(self):
-        return YarnFrequencies.Config(factor=2.0, original_length=4)
+        return layers.YarnFrequencies.Config(factor=2.0, original_length=4)
 
 
 class TestLearnedPositions(OfTokens):
     def config(self):
-        return LearnedPositions.Config(dim=DIM, max_length=VOCAB)
+        return layers.LearnedPositions.Config(dim=DIM, max_length=VOCAB)
 
 
 class TestSinusoidalPositions(OfTokens):
     output_dtype = "float32"  # no parameter and no float comes in
 
     def config(self):
-        return SinusoidalPositions.Config(dim=DIM)
+        return layers.SinusoidalPositions.Config(dim=DIM)
 
 
 class OfScores(LayerContract):
@@ -261,31 +190,31 @@ class OfScores(LayerContract):
 
 class TestAlibi(OfScores):
     def config(self):
-        return Alibi.Config(num_heads=4)
+        return layers.Alibi.Config(num_heads=4)
 
 
 class TestT5Bias(OfScores):
     def config(self):
-        return T5Bias.Config(num_heads=4, num_buckets=4, max_distance=5)
+        return layers.T5Bias.Config(num_heads=4, num_buckets=4, max_distance=5)
 
 
-# Attention and recurrent layers.
+# layers.Attention and recurrent layers.
 
 
 class TestAttention(SequenceContract):
     def config(self):
-        return Attention.Config(input_dim=DIM, qkv=Rotary.default_config(), **HEADS)
+        return layers.Attention.Config(input_dim=DIM, qkv=layers.Rotary.default_config(), **HEADS)
 
 
 class TestAttentionWithOptions(SequenceContract):
     def config(self):
-        return Attention.Config(
+        return layers.Attention.Config(
             input_dim=DIM,
-            qkv=QKNorm.default_config(),
+            qkv=layers.QKNorm.default_config(),
             logit_cap=2.0,
-            bias=T5Bias.Config(num_buckets=4, max_distance=4),
+            bias=layers.T5Bias.Config(num_buckets=4, max_distance=4),
             sinks=True,
-            gate=Linear.default_config(),
+            gate=layers.Linear.default_config(),
             **HEADS,
         )
 
@@ -294,25 +223,25 @@ class TestLatentAttention(SequenceContract):
     def config(self):
         ranks = {"query_rank": 6, "kv_rank": 4}
         dims = {"content_dim": 4, "rotary_dim": 2, "value_dim": 6}
-        return LatentAttention.Config(input_dim=DIM, num_heads=4, **ranks, **dims)
+        return layers.LatentAttention.Config(input_dim=DIM, num_heads=4, **ranks, **dims)
 
 
 class TestCrossAttention(LayerContract):
     # A cache that is filled once, and two packings: its own tests hold these.
     def config(self):
-        return CrossAttention.Config(input_dim=DIM, memory_dim=10, **HEADS)
+        return layers.CrossAttention.Config(input_dim=DIM, memory_dim=10, **HEADS)
 
     def inputs(self, rng):
         segments, read = (np.tile(np.int32(row), (BATCH, 1)) for row in ([1, 1, 2], [1, 2, 2, 0]))
-        memory = Memory(floats(rng, BATCH, 4, 10), read)
-        return floats(rng, BATCH, 3, DIM), SequenceInfo(segment_ids=segments, memory=memory)
+        memory = layers.Memory(floats(rng, BATCH, 4, 10), read)
+        return floats(rng, BATCH, 3, DIM), layers.SequenceInfo(segment_ids=segments, memory=memory)
 
 
 class TestContiguousCache(LayerContract):
     method = "update"
 
     def config(self):
-        return ContiguousCache.Config(num_kv_heads=2, head_dim=4)
+        return layers.ContiguousCache.Config(num_kv_heads=2, head_dim=4)
 
     def inputs(self, rng):
         old, new = (
@@ -325,18 +254,18 @@ class TestContiguousCache(LayerContract):
 class TestMamba2(SequenceContract):
     def config(self):
         sizes = {"head_dim": 4, "state_dim": 4, "num_groups": 2, "chunk_size": 2}
-        return Mamba2.Config(input_dim=DIM, **sizes)
+        return layers.Mamba2.Config(input_dim=DIM, **sizes)
 
 
 class TestGatedDeltaNet(SequenceContract):
     def config(self):
         sizes = {"num_heads": 2, "num_value_heads": 4, "key_dim": 4, "value_dim": 4}
-        return GatedDeltaNet.Config(input_dim=DIM, chunk_size=2, **sizes)
+        return layers.GatedDeltaNet.Config(input_dim=DIM, chunk_size=2, **sizes)
 
 
 class TestCausalConv(LayerContract):
     def config(self):
-        return CausalConv.Config(dims=(DIM,), axes=("embed",), width=3)
+        return layers.CausalConv.Config(dims=(DIM,), axes=("embed",), width=3)
 
     def inputs(self, rng):
         document = np.repeat(np.int32([[0, 1]]), 3, axis=1).repeat(BATCH, axis=0)
@@ -349,28 +278,31 @@ class TestCausalConv(LayerContract):
 
 class TestGatedFeedForward(OfVectors):
     def config(self):
-        return GatedFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
+        return layers.GatedFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
 
 
 class TestDenseFeedForward(OfVectors):
     def config(self):
-        return DenseFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
+        return layers.DenseFeedForward.Config(input_dim=DIM, hidden_dim=HIDDEN)
 
 
 class TestScaledDim(ConfigContract):
     def config(self):
-        return ScaledDim.Config(factor=8 / 3)
+        return layers.ScaledDim.Config(factor=8 / 3)
 
 
 class TestMixtureOfExperts(OfVectors):
     def config(self):
-        return MixtureOfExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, **EXPERTS)
+        return layers.MixtureOfExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, **EXPERTS)
 
 
 class TestMixtureOfExpertsWithCapacity(OfVectors):
     def config(self):
-        dispatch, shared = CapacityDispatch.default_config(), GatedFeedForward.default_config()
-        return MixtureOfExperts.Config(
+        dispatch, shared = (
+            layers.CapacityDispatch.default_config(),
+            layers.GatedFeedForward.default_config(),
+        )
+        return layers.MixtureOfExperts.Config(
             input_dim=DIM,
             hidden_dim=HIDDEN,
             dispatch=dispatch,
@@ -381,7 +313,7 @@ class TestMixtureOfExpertsWithCapacity(OfVectors):
 
 class TestGatedExperts(LayerContract):
     def config(self):
-        return GatedExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, num_experts=4)
+        return layers.GatedExperts.Config(input_dim=DIM, hidden_dim=HIDDEN, num_experts=4)
 
     def inputs(self, rng):
         return (floats(rng, 4, BATCH, 2, DIM),)
@@ -396,19 +328,19 @@ class OfRouting(OfVectors):
 
 class TestSoftmaxRouter(OfRouting):
     def config(self):
-        return SoftmaxRouter.Config(
+        return layers.SoftmaxRouter.Config(
             input_dim=DIM, balance_loss_scale=0.1, z_loss_scale=0.1, **EXPERTS
         )
 
 
 class TestSigmoidRouter(OfRouting):
     def config(self):
-        return SigmoidRouter.Config(input_dim=DIM, bias_rate=0.1, **EXPERTS)
+        return layers.SigmoidRouter.Config(input_dim=DIM, bias_rate=0.1, **EXPERTS)
 
 
 class TestExpertChoiceRouter(OfRouting):
     def config(self):
-        return ExpertChoiceRouter.Config(input_dim=DIM, **EXPERTS)
+        return layers.ExpertChoiceRouter.Config(input_dim=DIM, **EXPERTS)
 
 
 class OfDispatched(LayerContract):
@@ -417,7 +349,7 @@ class OfDispatched(LayerContract):
     def inputs(self, rng):
         experts = rng.integers(0, 4, (BATCH, SEQ, 2), np.int32)
         weights = rng.uniform(size=(BATCH, SEQ, 2)).astype(np.float32)
-        return floats(rng, BATCH, SEQ, DIM), Routing(experts, weights)
+        return floats(rng, BATCH, SEQ, DIM), layers.Routing(experts, weights)
 
     def call(self, layer, x, routing):
         tokens = layer.forward(x, routing)
@@ -426,12 +358,12 @@ class OfDispatched(LayerContract):
 
 class TestDropless(OfDispatched):
     def config(self):
-        return Dropless.Config(**EXPERTS)
+        return layers.Dropless.Config(**EXPERTS)
 
 
 class TestCapacityDispatch(OfDispatched):
     def config(self):
-        return CapacityDispatch.Config(**EXPERTS)
+        return layers.CapacityDispatch.Config(**EXPERTS)
 
 
 # Blocks and stacks.
@@ -439,76 +371,84 @@ class TestCapacityDispatch(OfDispatched):
 
 class TestTransformerBlock(SequenceContract):
     def config(self):
-        return block(TransformerBlock)
+        return block(layers.TransformerBlock)
 
 
 class TestPostNormBlock(SequenceContract):
     def config(self):
-        return block(PostNormBlock)
+        return block(layers.PostNormBlock)
 
 
 class TestBranchNormBlock(SequenceContract):
     def config(self):
-        return block(BranchNormBlock)
+        return block(layers.BranchNormBlock)
 
 
 class TestSandwichBlock(SequenceContract):
     def config(self):
-        return block(SandwichBlock)
+        return block(layers.SandwichBlock)
 
 
 class TestParallelBlock(SequenceContract):
     def config(self):
-        return block(ParallelBlock)
+        return block(layers.ParallelBlock)
 
 
 class TestDropout(OfVectors):
     def config(self):
-        return Dropout.Config(rate=0.5)
+        return layers.Dropout.Config(rate=0.5)
 
 
 class TestLayerDrop(SequenceContract):
     def config(self):
-        return LayerDrop.Config(input_dim=DIM, inner=block(TransformerBlock), rate=0.1)
+        return layers.LayerDrop.Config(
+            input_dim=DIM, inner=block(layers.TransformerBlock), rate=0.1
+        )
 
 
 class TestResidual(SequenceContract):
     def config(self):
-        return Residual.Config(input_dim=DIM, inner=Attention.Config(**HEADS))
+        return layers.Residual.Config(input_dim=DIM, inner=layers.Attention.Config(**HEADS))
 
 
 class TestRepeat(SequenceContract):
     def config(self):
-        remat = Remat.Config(save="block_hidden")
-        return Repeat.Config(
-            input_dim=DIM, layer=block(TransformerBlock), num_layers=2, remat=remat
+        remat = layers.Remat.Config(save="block_hidden")
+        return layers.Repeat.Config(
+            input_dim=DIM, layer=block(layers.TransformerBlock), num_layers=2, remat=remat
         )
 
 
 class TestLayerList(SequenceContract):
     def config(self):
-        return LayerList.Config(
-            input_dim=DIM, layers=[Attention.Config(**HEADS), block(TransformerBlock)]
+        return layers.LayerList.Config(
+            input_dim=DIM, layers=[layers.Attention.Config(**HEADS), block(layers.TransformerBlock)]
         )
 
 
 class TestSharedKeys(SequenceContract):
     def config(self):
-        first = Attention.Config(offers_keys=True, qkv=Rotary.default_config(), **HEADS)
-        later = Attention.Config(qkv=Rotary.Config(inner=QueryOnly.default_config()), **HEADS)
-        rest = Repeat.Config(layer=later, num_layers=2)
-        return SharedKeys.Config(input_dim=DIM, first=first, rest=rest)
+        first = layers.Attention.Config(
+            offers_keys=True, qkv=layers.Rotary.default_config(), **HEADS
+        )
+        later = layers.Attention.Config(
+            qkv=layers.Rotary.Config(inner=layers.QueryOnly.default_config()), **HEADS
+        )
+        rest = layers.Repeat.Config(layer=later, num_layers=2)
+        return layers.SharedKeys.Config(input_dim=DIM, first=first, rest=rest)
 
 
 class TestSharedBias(SequenceContract):
     def config(self):
-        bias = T5Bias.Config(num_heads=4, num_buckets=4, max_distance=4)
-        return SharedBias.Config(input_dim=DIM, inner=Attention.Config(**HEADS), bias=bias)
+        bias = layers.T5Bias.Config(num_heads=4, num_buckets=4, max_distance=4)
+        return layers.SharedBias.Config(
+            input_dim=DIM, inner=layers.Attention.Config(**HEADS), bias=bias
+        )
 
 
 class TestRemat(ConfigContract):
     def config(self):
-        return Remat.Config(save="block_.*")
+        return layers.Remat.Config(save="block_.*")
 
 
 # Heads, pooling, losses.
@@ -516,7 +456,7 @@ class TestRemat(ConfigContract):
 
 class TestHeadTransform(OfVectors):
     def config(self):
-        return HeadTransform.Config(dim=DIM)
+        return layers.HeadTransform.Config(dim=DIM)
 
 
 class OfMembers(OfVectors):
@@ -527,24 +467,24 @@ class OfMembers(OfVectors):
 
 class TestFirstToken(OfMembers):
     def config(self):
-        return FirstToken.default_config()
+        return layers.FirstToken.default_config()
 
 
 class TestLastToken(OfMembers):
     def config(self):
-        return LastToken.default_config()
+        return layers.LastToken.default_config()
 
 
 class TestMeanPooling(OfMembers):
     def config(self):
-        return MeanPooling.default_config()
+        return layers.MeanPooling.default_config()
 
 
 class TestLinearCrossEntropy(LayerContract):
     output_dtype = "float32"
 
     def config(self):
-        return LinearCrossEntropy.Config(chunk_size=4, z_loss_scale=0.1, label_smoothing=0.1)
+        return layers.LinearCrossEntropy.Config(chunk_size=4, z_loss_scale=0.1, label_smoothing=0.1)
 
     def inputs(self, rng):
         targets = rng.integers(0, VOCAB, (BATCH, SEQ), np.int32)
@@ -562,7 +502,7 @@ class OfSequenceScores(LayerContract):
 
 class TestClassCrossEntropy(OfSequenceScores):
     def config(self):
-        return ClassCrossEntropy.Config(num_classes=3)
+        return layers.ClassCrossEntropy.Config(num_classes=3)
 
     def inputs(self, rng):
         return self.scored(rng, rng.integers(0, 3, BATCH, np.int32), 3)
@@ -570,7 +510,7 @@ class TestClassCrossEntropy(OfSequenceScores):
 
 class TestSquaredError(OfSequenceScores):
     def config(self):
-        return SquaredError.Config(num_classes=2)
+        return layers.SquaredError.Config(num_classes=2)
 
     def inputs(self, rng):
         return self.scored(rng, floats(rng, BATCH, 2), 2)
@@ -578,7 +518,7 @@ class TestSquaredError(OfSequenceScores):
 
 class TestPreference(OfSequenceScores):
     def config(self):
-        return Preference.Config(num_classes=1, packed=2)
+        return layers.Preference.Config(num_classes=1, packed=2)
 
     def inputs(self, rng):
         return self.scored(rng, rng.integers(0, 2, BATCH, np.int32), 2, 1)
@@ -595,12 +535,12 @@ class OfBatches(ModelContract):
 
 
 def causal_lm():
-    stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
-    return CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack)
+    stack = layers.Repeat.Config(layer=block(layers.TransformerBlock), num_layers=2)
+    return layers.CausalLM.Config(vocab_size=VOCAB, dim=DIM, stack=stack)
 
 
 def encoder_stack():
-    stack = both_directions().set(num_layers=2)
+    stack = layers.both_directions().set(num_layers=2)
     stack.layer.attention.set(**HEADS)
     stack.layer.feed_forward.hidden_dim = HIDDEN
     return stack
@@ -613,20 +553,22 @@ class TestCausalLM(OfBatches):
 
 class TestMultiTokenLM(OfBatches):
     def config(self):
-        cfg = MultiTokenLM.Config(lm=causal_lm())
-        cfg.depth.layer = block(TransformerBlock)
+        cfg = layers.MultiTokenLM.Config(lm=causal_lm())
+        cfg.depth.layer = block(layers.TransformerBlock)
         return cfg
 
 
 class TestMaskedLM(OfBatches):
     def config(self):
-        return MaskedLM.Config(vocab_size=VOCAB, dim=DIM, stack=encoder_stack())
+        return layers.MaskedLM.Config(vocab_size=VOCAB, dim=DIM, stack=encoder_stack())
 
 
 class TestSequenceClassifier(ModelContract):
     def config(self):
-        stack = Repeat.Config(layer=block(TransformerBlock), num_layers=2)
-        return SequenceClassifier.Config(vocab_size=VOCAB, dim=DIM, stack=stack, num_classes=3)
+        stack = layers.Repeat.Config(layer=block(layers.TransformerBlock), num_layers=2)
+        return layers.SequenceClassifier.Config(
+            vocab_size=VOCAB, dim=DIM, stack=stack, num_classes=3
+        )
 
     def inputs(self, rng):
         batch = {
@@ -639,7 +581,7 @@ class TestSequenceClassifier(ModelContract):
 
 class TestEncoderDecoder(OfBatches):
     def config(self):
-        cfg = EncoderDecoder.Config(vocab_size=VOCAB, dim=DIM)
+        cfg = layers.EncoderDecoder.Config(vocab_size=VOCAB, dim=DIM)
         cfg.encoder.stack = encoder_stack()
         reads_itself, reads_memory = cfg.decoder.stack.set(num_layers=2).layer.layers
         reads_itself.inner.set(**HEADS)
