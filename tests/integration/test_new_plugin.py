@@ -1,6 +1,7 @@
-"""A plugin as `axl plugin new` writes it passes its own tests and is at work in `axl`."""
+"""A plugin as `axl plugin new` writes it passes its own tests, and axl uses it."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,28 +9,44 @@ import tomllib
 import pytest
 
 from axlearn_core.cli.main import main
-from axlearn_core.cli.templates import TEMPLATES
+from axlearn_core.cli.templates import TEMPLATES, render
 from axlearn_core.testing.distributions import write_metadata
 
+every_kind = pytest.mark.parametrize("kind", TEMPLATES)
 
-@pytest.fixture(params=TEMPLATES)
-def plugin(request, tmp_path, monkeypatch):
-    """The folder of a new plugin of each kind, installed as far as other processes can see."""
+
+@pytest.fixture
+def run(kind, tmp_path, monkeypatch):
+    """Runs Python in the folder of a new plugin, where it is as good as installed."""
     monkeypatch.chdir(tmp_path)
-    assert main(["plugin", "new", "acme-parts", "--kind", request.param]) == 0
+    assert main(["plugin", "new", "acme-parts", "--kind", kind]) == 0
     folder = tmp_path / "acme-parts"
     declared = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert declared["entry-points"]["axlearn_core.plugins"] == {"acme-parts": "acme_parts._plugin"}
     write_metadata(
         folder / "src", declared["name"], declared["version"], requires=declared["dependencies"]
     )
+    paths = [str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # as many devices as a newcomer has
-    before = os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", f"{folder / 'src'}{os.pathsep}{before}".rstrip(os.pathsep))
-    return folder
+
+    def run(*words):
+        command = [sys.executable, "-m", *words]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_a_new_plugin_passes_its_tests(plugin):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=plugin, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+@every_kind
+def test_it_passes_its_tests(run):
+    assert " passed" in run("pytest")
+
+
+@every_kind
+def test_axl_lists_it_and_the_command_that_shows_it_at_work_runs(run, kind):
+    axl, *words = shlex.split(render(kind, "acme-parts").use)
+    assert axl == "axl"
+    assert "acme-parts" in run("axlearn_core.cli.main", "components", kind)
+    assert run("axlearn_core.cli.main", *words)
