@@ -55,17 +55,6 @@ def test_all_that_is_python_compiles(written, kind):
 
 
 @every_kind
-def test_no_placeholder_is_left(written, kind):
-    for file in written(kind).rglob("*.*"):
-        left = [
-            word
-            for word in ("$name", "$package", "$summary", "template")
-            if file.is_file() and word in file.read_text()
-        ]
-        assert not left, file
-
-
-@every_kind
 def test_core_reads_its_records(written, kind, monkeypatch):
     source = written(kind) / "src"
     write_metadata(source, "acme-parts", requires=project(source.parent)["dependencies"])
@@ -139,6 +128,7 @@ next:
         ("9lives", "acme-9lives"),
         ("lambda", "acme-lambda"),
         ("_", "acme"),
+        ("JSON", "acme-json"),
     ],
 )
 def test_a_bad_name_is_answered_with_a_good_one(new, tmp_path, name, suggestion):

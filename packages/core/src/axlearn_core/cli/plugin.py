@@ -38,7 +38,8 @@ def _kind(ctx: click.Context, option: click.Parameter, value: str) -> str:
 )
 def new(name: str, kind: str) -> None:
     """Write a plugin with one component of a kind, and its tests, into the new folder NAME."""
-    _check_name(name)
+    if problem := _problem(name):
+        raise UserError(f"{problem}. Write: axl plugin new {_suggestion(name)}")
     folder = Path(name)
     if folder.exists():
         raise UserError(f"there is already {folder}: take another name, or remove it first")
@@ -46,30 +47,28 @@ def new(name: str, kind: str) -> None:
     for path, text in project.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
-    steps = ["cd " + name, "pip install -e '.[test]'", "pytest", project.use]
+    steps = [f"cd {name}", "pip install -e '.[test]'", "pytest", project.use]
     click.echo("\n".join([f"{name}/", *_tree(sorted(project.files)), "", "next:"]))
     click.echo("\n".join(f"  {step}" for step in steps))
 
 
-def _check_name(name: str) -> None:
+def _problem(name: str) -> str | None:
+    """Returns why a plugin cannot be called so, or None if it can."""
     package = name.replace("-", "_")
     if _NAME.fullmatch(name) is None or keyword.iskeyword(package):
-        raise UserError(
-            f"a plugin's name must be lower-case letters and digits with single dashes between "
-            f"words, and start with a letter; got {name!r}. Write: axl plugin new {_good(name)}"
+        return (
+            "a plugin's name must be lower-case letters and digits with single dashes between "
+            f"words, start with a letter and be no word of Python's, got {name!r}"
         )
     if find_spec(package) is not None:
-        raise UserError(
-            f"Python already has a module {package}, which the plugin would hide. "
-            f"Write: axl plugin new acme-{name}, with your own name for acme"
-        )
+        return f"Python already has a module {package}, which the plugin {name} would hide"
+    return None
 
 
-def _good(name: str) -> str:
+def _suggestion(name: str) -> str:
     """Returns the nearest name that is allowed."""
     near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    fits = near[:1].isalpha() and not keyword.iskeyword(near)
-    return near if fits else f"acme-{near}".rstrip("-")
+    return near if _problem(near) is None else f"acme-{near}".rstrip("-")
 
 
 def _tree(paths: list[str], indent: str = "  ") -> Iterator[str]:
