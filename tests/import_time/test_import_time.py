@@ -47,5 +47,10 @@ def test_asking_axl_imports_nothing_heavy(words):
     assert packages_imported_by(AXL, *words.split()) & HEAVY == set()
 
 
+def test_starting_a_plugin_imports_nothing_heavy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert packages_imported_by(AXL, "plugin", "new", "acme-norms") & HEAVY == set()
+
+
 def test_a_heavy_import_is_seen():
     assert "jax" in packages_imported_by("-c", "import jax")

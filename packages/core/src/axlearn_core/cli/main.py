@@ -26,6 +26,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
         "checkpoints", "axlearn_core.cli.catalogs:checkpoints_group", "List a run's checkpoints."
     ),
     CommandRecord("doctor", "axlearn_core.cli.doctor:doctor", "Find and mend what is wrong."),
+    CommandRecord("plugin", "axlearn_core.cli.plugin:plugin", "Start a plugin of your own."),
     CommandRecord("plugins", "axlearn_core.cli.plugins:plugins", "List plugins and problems."),
     CommandRecord("components", "axlearn_core.cli.plugins:components", "List what they provide."),
     CommandRecord("hooks", "axlearn_core.cli.plugins:hooks", "List hooks and who implements them."),

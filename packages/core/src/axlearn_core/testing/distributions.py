@@ -31,12 +31,25 @@ def write_distribution(
     Returns:
         The package's import name.
     """
-    package = name.replace("-", "_")
+    package = _package(name)
     sources = {"__init__": "", "_plugin": plugin, **(modules or {})}
     (path / package).mkdir(parents=True)
     for module, source in sources.items():
         (path / package / f"{module}.py").write_text(source, encoding="utf-8")
+    write_metadata(path, name, version, requires=requires, entry_point=entry_point)
+    return package
 
+
+def write_metadata(
+    path: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    requires: Sequence[str] = (),
+    entry_point: str | None = None,
+) -> None:
+    """Writes the metadata of a plugin whose package is in the same folder; see above."""
+    package = _package(name)
     info = path / f"{package}-{version}.dist-info"
     info.mkdir()
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
@@ -45,4 +58,7 @@ def write_distribution(
     (info / "entry_points.txt").write_text(
         f"[{ENTRY_POINT_GROUP}]\n{entry_point or name} = {package}._plugin\n", encoding="utf-8"
     )
-    return package
+
+
+def _package(distribution: str) -> str:
+    return distribution.replace("-", "_")
