@@ -95,9 +95,8 @@ def default_lines(found: dict[str, str]) -> str:
     return "".join(f"{path}: {value}\n" for path, value in sorted(found.items()))
 
 
-def changed_defaults(now: dict[str, str]) -> str:
-    """Returns the differences to the recorded defaults, without those that are new."""
-    before = DEFAULTS.read_text(encoding="utf-8")
+def changed_defaults(before: str, now: dict[str, str]) -> str:
+    """Returns the differences to recorded lines, without the defaults that are new."""
     recorded = {line.partition(": ")[0] for line in before.splitlines()}
     known = {path: value for path, value in now.items() if path in recorded}
     return difference(before, default_lines(known), DEFAULTS)
@@ -120,22 +119,29 @@ def rewrite() -> None:
     DEFAULTS.write_text(found, encoding="utf-8", newline="\n")
 
 
+def expect(holds: bool, otherwise: str) -> None:
+    """Fails with nothing but a message: a diff reads better without pytest's view of it."""
+    if not holds:
+        pytest.fail(otherwise, pytrace=False)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_is_that_of_its_golden_file(name):
     path = golden(name)
-    assert path.exists(), f"{name} has no golden file: nox -s golden, and commit it"
+    expect(path.exists(), f"{name} has no golden file: nox -s golden, and commit it.")
     changed = difference(path.read_text(encoding="utf-8"), text(EXPERIMENTS[name]()), path)
-    assert not changed, f"{name} has changed. {REMEDY}\n{changed}"
+    expect(not changed, f"{name} has changed. {REMEDY}\n{changed}")
 
 
 def test_every_golden_file_has_an_experiment():
-    left = {path.stem for path in FOLDER.glob("*.txt")} - EXPERIMENTS.keys()
-    assert not left, f"no experiments, but golden files: {sorted(left)}. {REMEDY}"
+    left = sorted({path.stem for path in FOLDER.glob("*.txt")} - EXPERIMENTS.keys())
+    expect(not left, f"{', '.join(left)}: a golden file, but no experiment. {REMEDY}")
 
 
 def test_defaults_are_those_recorded():
-    changed = changed_defaults(defaults(experiment() for experiment in EXPERIMENTS.values()))
-    assert not changed, f"Defaults have changed, for everyone who leaves them. {REMEDY}\n{changed}"
+    now = defaults(experiment() for experiment in EXPERIMENTS.values())
+    changed = changed_defaults(DEFAULTS.read_text(encoding="utf-8"), now)
+    expect(not changed, f"Defaults have changed, for all who rely on them. {REMEDY}\n{changed}")
 
 
 def edited(later: type[Configurable]) -> type[Configurable]:
@@ -151,12 +157,13 @@ def test_a_new_field_with_a_default_changes_no_golden_file():
         class Config(CausalLM.Config):
             new_option: bool = False
 
-    configs = {name: experiment() for name, experiment in EXPERIMENTS.items()}
-    for name, cfg in configs.items():
+    configs = [experiment() for experiment in EXPERIMENTS.values()]
+    texts, lines = [text(cfg) for cfg in configs], default_lines(defaults(configs))
+    for cfg in configs:
         replace(cfg, CausalLM, Later.default_config())
         assert cfg.model.new_option is False
-        assert text(cfg) == golden(name).read_text(encoding="utf-8")
-    assert changed_defaults(defaults(configs.values())) == ""
+    assert [text(cfg) for cfg in configs] == texts
+    assert changed_defaults(lines, defaults(configs)) == ""
 
 
 def test_a_changed_default_shows_old_and_new_though_canonical_text_omits_both():
@@ -165,11 +172,10 @@ def test_a_changed_default_shows_old_and_new_though_canonical_text_omits_both():
         class Config(AdamW.Config):
             weight_decay: float = 0.25
 
-    now = defaults(experiment() for experiment in EXPERIMENTS.values())
-    now |= defaults([Later.default_config()])
-    changed = [line for line in changed_defaults(now).splitlines()[2:] if line[0] in "-+"]
+    before, now = (defaults([kind.default_config()]) for kind in (AdamW, Later))
+    changed = changed_defaults(default_lines(before), now).splitlines()[2:]
     path = "axlearn_learners.optimizers.AdamW.weight_decay"
-    assert changed == [f"-{path}: 0.1", f"+{path}: 0.25"]
+    assert [line for line in changed if line[0] in "-+"] == [f"-{path}: 0.1", f"+{path}: 0.25"]
 
 
 if __name__ == "__main__":
