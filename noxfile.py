@@ -72,9 +72,9 @@ def tests(session: nox.Session, package: str) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """All packages together, on 8 virtual devices."""
+    """All packages together, on 8 virtual devices; experiments and defaults are as recorded."""
     everything(session)
-    session.run("pytest", "tests/integration", *session.posargs)
+    session.run("pytest", "tests/integration", "tests/golden", *session.posargs)
 
 
 @nox.session
@@ -126,6 +126,13 @@ def quickstart(session: nox.Session) -> None:
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", *session.posargs, "--dir", "runs/quickstart")
     session.run("axl", "generate", "runs/quickstart")
+
+
+@nox.session(default=False)
+def golden(session: nox.Session) -> None:
+    """Record the experiments and the defaults as they are now."""
+    everything(session)
+    session.run("python", "tests/golden/test_golden.py")
 
 
 @nox.session(default=False)
