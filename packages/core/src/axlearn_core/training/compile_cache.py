@@ -16,5 +16,5 @@ def use_compile_cache(folder: str | None) -> None:
     if path != jax.config.values["jax_compilation_cache_dir"]:
         compilation_cache.reset_cache()  # jax stays with the first folder otherwise
         jax.config.update("jax_compilation_cache_dir", path)
-    # By default jax keeps nothing that takes less than a second; a run has several of those.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # By default jax keeps nothing that takes less than a second; a start has many of those.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
