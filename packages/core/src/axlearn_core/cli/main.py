@@ -144,8 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         click.echo(f"axl: error: {error.format_message()}", err=True)
         return error.exit_code
-    except click.Abort:
-        click.echo("axl: interrupted", err=True)
+    except click.Abort as abort:  # its cause is the KeyboardInterrupt, which may say of what
+        click.echo(f"axl: interrupted {abort.__cause__ or ''}".rstrip(), err=True)
         return 130
 
 

@@ -5,41 +5,63 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from axlearn_core.cli.text import table
+from axlearn_core.cli.plugins_doctor import doctor
+from axlearn_core.cli.text import counted, table
 from axlearn_core.plugins.hookspecs import specifications
 from axlearn_core.plugins.manager import DISABLE_VARIABLE, Plugin, discover
 from axlearn_core.plugins.records import RECORD_OF_HOOK, RECORD_TYPES
 from axlearn_core.plugins.registered import Registered, plural
 from axlearn_core.plugins.registry import Registry, get_registry
 
+_STATUSES = ("ok", "slow", "heavy", "failed", "disabled", "missing")  # the better ones first
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @_as_json
-def plugins(as_json: bool) -> None:
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:
     """List the installed plugins, what is wrong with them, and what to do about it."""
+    if ctx.invoked_subcommand is not None:
+        return
     found = Registry(discover()).plugins  # get_registry() would log the problems once more
     if as_json:
         _print_json([_describe_plugin(plugin) for plugin in found])
         return
-    rows = [(p.distribution, p.version, p.status, str(len(p.components))) for p in found]
+    rows = [(p.distribution, p.version, _shown(p), str(len(p.components))) for p in found]
     click.echo(table(("plugin", "version", "status", "components"), rows))
     for plugin in found:
         what, fix = _why(plugin)
         if what:
             click.echo(f"\n{plugin.distribution}: {what}\n  fix: {fix}")
+    counts = Counter(map(_shown, found))
+    listing = ", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status])
+    click.echo(f"\n{counted(len(found), 'plugin')}: {listing}")
+
+
+plugins.add_command(doctor)
+
+
+def _shown(plugin: Plugin) -> str:
+    """Returns one of _STATUSES: whether a plugin is in use, and if so, at whose expense."""
+    if plugin.status != "ok":
+        return plugin.status
+    if plugin.problem:
+        return "heavy"
+    return "slow" if plugin.slowness else "ok"
 
 
 def _why(plugin: Plugin) -> tuple[str | None, str | None]:
     if plugin.status == "disabled":
         return f"named in {DISABLE_VARIABLE}", "remove it there to use it"
-    return (plugin.problem.what, plugin.problem.fix) if plugin.problem else (None, None)
+    problem = plugin.problem or plugin.slowness
+    return (problem.what, problem.fix) if problem else (None, None)
 
 
 def _describe_plugin(plugin: Plugin) -> dict[str, Any]:
@@ -52,6 +74,7 @@ def _describe_plugin(plugin: Plugin) -> dict[str, Any]:
         "why": what,
         "fix": fix,
         "components": len(plugin.components),
+        "import_seconds": round(plugin.import_seconds, 6),
     }
 
 

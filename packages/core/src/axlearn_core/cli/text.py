@@ -13,3 +13,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns "1 plugin" or "2 plugins"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -25,8 +26,24 @@ class Refused(Exception):
         self.what, self.fix = what, fix
 
 
-def check_core_range(requires: list[str]) -> None:
+def check_core_range(requires: Iterable[str]) -> None:
     """Refuses a plugin that was made for another core; it is not imported then."""
+    for requirement in core_requirements(requires):
+        core = version(CORE)
+        if not requirement.specifier.contains(core, prereleases=True):
+            raise Refused(
+                f"it needs {CORE} {requirement.specifier}, and {core} is installed",
+                f"install versions that fit: pip install --upgrade {CORE} and this plugin together",
+            )
+
+
+def core_requirements(requires: Iterable[str]) -> list[Requirement]:
+    """Returns those of a distribution's requirements that are about core and apply here.
+
+    Raises:
+        Refused: if one cannot be read, about core or not.
+    """
+    found = []
     for text in requires:
         try:
             requirement = Requirement(text)
@@ -35,14 +52,9 @@ def check_core_range(requires: list[str]) -> None:
             raise Refused(f"its requirement {text!r} cannot be read", fix) from error
         if canonicalize_name(requirement.name) != CORE:
             continue
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        core = version(CORE)
-        if not requirement.specifier.contains(core, prereleases=True):
-            raise Refused(
-                f"it needs {CORE} {requirement.specifier}, and {core} is installed",
-                f"install versions that fit: pip install --upgrade {CORE} and this plugin together",
-            )
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            found.append(requirement)
+    return found
 
 
 def check_hooks(manager: pluggy.PluginManager, implementation: object) -> None:

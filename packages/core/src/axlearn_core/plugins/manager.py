@@ -22,15 +22,17 @@ from axlearn_core.plugins.errors import PluginError
 from axlearn_core.plugins.reading import read
 from axlearn_core.plugins.records import RECORD_OF_HOOK, Record
 from axlearn_core.plugins.registered import Registered
+from axlearn_core.plugins.watch import SLOW_SECONDS, Seen, Watch
 
 ENTRY_POINT_GROUP: Final = "axlearn_core.plugins"
 DISABLE_VARIABLE: Final = "AXLEARN_DISABLE_PLUGINS"
 STRICT_VARIABLE: Final = "AXLEARN_STRICT_PLUGINS"
+_WATCH: Final = Watch()
 
 
 @dataclass(frozen=True)
 class PluginProblem:
-    """Why a plugin is not in use, and what to do about it."""
+    """Why a plugin is not in use or a burden on others, and what to do about it."""
 
     plugin: str
     what: str
@@ -50,6 +52,22 @@ class Plugin:
     status: Literal["ok", "disabled", "failed", "missing"]
     components: tuple[Registered, ...] = ()
     problem: PluginProblem | None = None
+    import_seconds: float = 0.0  # to import it and to collect its records
+
+    @property
+    def slowness(self) -> PluginProblem | None:
+        """Says that importing takes longer than it should, None if it does not."""
+        if self.import_seconds <= SLOW_SECONDS:
+            return None
+        what = (
+            f"importing it takes {self.import_seconds:.1f} s, for which every axl command waits "
+            f"(at most {SLOW_SECONDS:g} s are fine)"
+        )
+        fix = (
+            "let the module of its entry point hold records and nothing else; to see where the "
+            "time goes: python -X importtime -m axlearn_core.cli.main plugins"
+        )
+        return PluginProblem(self.distribution, what, fix)
 
 
 @dataclass(frozen=True)
@@ -68,37 +86,41 @@ def new_manager() -> pluggy.PluginManager:
     return manager
 
 
-def discover(environ: Mapping[str, str] = os.environ) -> Discovery:
+def discover(environ: Mapping[str, str] = os.environ, watch: Watch = _WATCH) -> Discovery:
     """Loads the installed plugins, as far as they can be used.
 
     Args:
         environ: AXLEARN_DISABLE_PLUGINS holds distributions to leave out, separated by commas;
             AXLEARN_STRICT_PLUGINS=1 turns problems into an error.
+        watch: measures how long each plugin takes.
 
     Raises:
         PluginError: in strict mode, naming every problem.
+        KeyboardInterrupt: on Ctrl-C, naming the plugin that was being imported.
     """
     manager = new_manager()
     names = environ.get(DISABLE_VARIABLE, "").split(",")
     disabled = {canonicalize_name(name.strip()): name.strip() for name in names if name.strip()}
-    found = sorted(
-        ((_found(entry), entry) for entry in entry_points(group=ENTRY_POINT_GROUP)),
-        key=lambda pair: (pair[0].distribution, pair[0].entry_point),
-    )
     plugins = [
         replace(plugin, status="disabled")
         if plugin.distribution in disabled
-        else _load(plugin, entry, manager)
-        for plugin, entry in found
+        else _watched(plugin, entry, manager, watch)
+        for plugin, entry in installed()
     ]
-    installed = {plugin.distribution for plugin in plugins}
-    plugins += [_missing(disabled[name], installed) for name in sorted(disabled.keys() - installed)]
+    known = {plugin.distribution for plugin in plugins}
+    plugins += [_missing(disabled[name], known) for name in sorted(disabled.keys() - known)]
     strict = environ.get(STRICT_VARIABLE, "") not in ("", "0")
     problems = [plugin.problem for plugin in plugins if plugin.problem]
     if strict and problems:
         listing = "\n".join(map(str, problems))
         raise PluginError(f"{listing}\n(an error because {STRICT_VARIABLE} is set)")
     return Discovery(tuple(plugins), manager, strict)
+
+
+def installed(group: str = ENTRY_POINT_GROUP) -> list[tuple[Plugin, EntryPoint]]:
+    """Returns the installed plugins in the order of their names; none is imported."""
+    found = [(_found(entry), entry) for entry in entry_points(group=group)]
+    return sorted(found, key=lambda pair: (pair[0].distribution, pair[0].entry_point))
 
 
 def register(manager: pluggy.PluginManager, plugin: Plugin, implementation: object) -> Plugin:
@@ -122,6 +144,17 @@ def _found(entry: EntryPoint) -> Plugin:
     metadata: Any = (entry.dist.metadata if entry.dist else None) or {}
     name, release = metadata.get("Name"), metadata.get("Version")
     return Plugin(canonicalize_name(name or entry.name), release or "unknown", entry.name, "ok")
+
+
+def _watched(
+    plugin: Plugin, entry: EntryPoint, manager: pluggy.PluginManager, watch: Watch
+) -> Plugin:
+    with watch.reading(plugin.distribution, _without(plugin)) as seen:
+        plugin = _load(plugin, entry, manager)
+    plugin = replace(plugin, import_seconds=seen.seconds)
+    if plugin.status == "ok" and seen.heavy:
+        return replace(plugin, problem=_heavy(plugin, entry, seen))
+    return plugin
 
 
 def _load(plugin: Plugin, entry: EntryPoint, manager: pluggy.PluginManager) -> Plugin:
@@ -156,7 +189,7 @@ def _call(hook: str, function: Callable[[], object], plugin: Plugin) -> list[Rec
         return checked_records(hook, function())
     except Refused:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Refused(f"{hook} raised {_said(error)}", _repair(plugin)) from error
 
 
@@ -173,9 +206,24 @@ def _failed(plugin: Plugin, what: str, fix: str) -> Plugin:
     return replace(plugin, status="failed", components=(), problem=problem)
 
 
+def _heavy(plugin: Plugin, entry: EntryPoint, seen: Seen) -> PluginProblem:
+    chains = "; ".join(seen.heavy.values())
+    what = f"it imports {', '.join(seen.heavy)} when axl reads it ({chains})"
+    if "jax" in seen.heavy:
+        what += ": JAX starts before axl has chosen its platform and flags"
+    fix = (
+        f"take the import out of {entry.module} and what that imports: a record names its target "
+        "as text, and the target is imported when it is asked for"
+    )
+    return PluginProblem(plugin.distribution, what, fix)
+
+
 def _repair(plugin: Plugin) -> str:
-    name = plugin.distribution
-    return f"pip install --upgrade {name}, or go without it: {DISABLE_VARIABLE}={name}"
+    return f"pip install --upgrade {plugin.distribution}, or go without it: {_without(plugin)}"
+
+
+def _without(plugin: Plugin) -> str:
+    return f"{DISABLE_VARIABLE}={plugin.distribution}"
 
 
 def _said(error: BaseException) -> str:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
+from typing import Final
+
+from axlearn_core.plugins.checks import Refused
+
+_VALUE: Final = re.compile(r"[\w.]+(:[\w.]+)?")
 
 
 def read(entry: EntryPoint) -> object:
@@ -15,7 +21,16 @@ def read(entry: EntryPoint) -> object:
 
     A plain import would run the package's `__init__` first, which may well import all its layers
     and thereby jax. Plugins are read before jax starts, so only the named module is executed.
+
+    Raises:
+        Refused: if the entry point names no module, or one that is not there.
+        BaseException: whatever the module raises.
     """
+    if not _VALUE.fullmatch(entry.value):
+        raise Refused(
+            f"its entry point must be a module such as 'acme_norms._plugin', got {entry.value!r}",
+            "correct it in pyproject.toml, and install the plugin again",
+        )
     module = sys.modules.get(entry.module) or _execute(_find(entry.module))
     return functools.reduce(getattr, filter(None, (entry.attr or "").split(".")), module)
 
@@ -28,7 +43,11 @@ def _find(name: str) -> ModuleSpec:
             locations = spec.submodule_search_locations or []
             spec = PathFinder.find_spec(f"{spec.name}.{part}", locations)
     if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        raise Refused(
+            f"its entry point names {name}, and there is no such module",
+            "correct it in pyproject.toml if need be, and install the plugin again (also an "
+            "editable one, which keeps the entry points of the day it was made)",
+        )
     return spec
 
 

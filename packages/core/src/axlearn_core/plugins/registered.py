@@ -45,7 +45,7 @@ class Registered:
         module, _, attribute = self.record.target.partition(":")
         try:
             return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TargetError(
                 f"{self.kind} {self.qualified_name}: importing {self.record.target} failed: "
                 f"{type(error).__name__}: {error}\n"

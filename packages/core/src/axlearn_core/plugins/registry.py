@@ -46,7 +46,7 @@ class Registry:
 
     @property
     def problems(self) -> tuple[PluginProblem, ...]:
-        """What is wrong with plugins that are installed but not in use."""
+        """What is wrong with installed plugins: why they are not in use, or a burden on others."""
         return tuple(plugin.problem for plugin in self.plugins if plugin.problem)
 
     def records(self, kind: str | None = None) -> tuple[Registered, ...]:
