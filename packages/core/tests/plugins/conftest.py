@@ -1,4 +1,5 @@
 import importlib
+import os
 import sys
 
 import pytest
@@ -29,6 +30,17 @@ def install(site):
         return package
 
     return install
+
+
+@pytest.fixture
+def seeing():
+    """Returns the environment of a process that finds what is in a folder before all else."""
+
+    def seeing(folder, **environ):
+        paths = filter(None, [str(folder), os.environ.get("PYTHONPATH")])
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environ}
+
+    return seeing
 
 
 @pytest.fixture

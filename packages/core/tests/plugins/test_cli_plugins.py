@@ -1,7 +1,6 @@
 """The axl command in processes of their own, with distributions as pip would leave them."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -53,13 +52,13 @@ def site(tmp_path):
 
 
 @pytest.fixture
-def axl(site):
+def axl(site, seeing):
     """Runs axl in a process that sees the folder of fake distributions."""
 
     def axl(*arguments, **environ):
         return subprocess.run(
             [sys.executable, "-m", "axlearn_core.cli.main", *arguments],
-            env={**os.environ, "PYTHONPATH": str(site), **environ},
+            env=seeing(site, **environ),
             capture_output=True,
             text=True,
         )
@@ -70,7 +69,7 @@ def axl(site):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["plugins"], ["components"], ["hooks"], ["no-such-command"]]
 )
-def test_it_imports_neither_jax_nor_tensorflow(site, arguments):
+def test_it_imports_neither_jax_nor_tensorflow(site, seeing, arguments):
     program = (
         "import sys; from axlearn_core.cli.main import main; main(sys.argv[1:]); "
         "heavy = {'jax', 'jaxlib', 'tensorflow', 'orbax', 'rich', 'acme_tools.commands'}; "
@@ -78,7 +77,7 @@ def test_it_imports_neither_jax_nor_tensorflow(site, arguments):
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env=seeing(site),
         capture_output=True,
         text=True,
     )
@@ -153,6 +152,46 @@ def test_plugins_as_json_tells_status_version_and_reason(axl, site):
     assert plugins["acme-tools"]["version"] == "2.0"
     assert plugins["acme-old"]["status"] == "failed"
     assert "needs axlearn-core >=99" in plugins["acme-old"]["why"]
+
+
+def test_plugins_ends_with_a_count_of_each_status(axl, site):
+    write_distribution(site, "acme-broken", plugin="import no_such_module")
+    write_distribution(site, "acme-late", plugin="1 / 0")
+    write_distribution(site, "acme-idle")
+    output = axl("plugins", AXLEARN_DISABLE_PLUGINS="acme-idle,acme-none").stdout
+    counts = output.splitlines()[-1]
+    assert counts.endswith(" ok, 2 failed, 1 disabled, 1 missing")
+    assert counts.startswith(f"{len(output.split(chr(10) * 2)[0].splitlines()) - 1} plugins: ")
+
+
+def test_the_doctor_examines_one_plugin_and_fails_if_something_must_be_fixed(axl):
+    done = axl("plugins", "doctor", "acme-tools")
+    assert done.returncode == 1
+    assert done.stdout.startswith("acme-tools 2.0: 6 components, imported in 0.0")
+    assert (
+        "  error: layer widget: importing acme_tools.widget:Widget failed: ModuleNotFoundError: "
+        "No module named 'acme_tools.widget'\n"
+        "    fix: correct the record's target, or add the module acme_tools.widget\n"
+    ) in done.stdout
+    assert done.stdout.endswith("\n1 plugin: 3 errors, 1 warning\n")
+
+
+def test_the_doctor_as_json_names_severity_fault_and_fix(axl):
+    (examined,) = json.loads(axl("plugins", "doctor", "acme-tools", "--json").stdout)
+    assert examined["distribution"] == "acme-tools" and examined["version"] == "2.0"
+    assert {"severity", "what", "fix"} == set(examined["findings"][0])
+
+
+def test_the_doctor_of_a_sound_plugin_succeeds(axl):
+    done = axl("plugins", "doctor", "axlearn-core")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(" s, ok\n\n1 plugin: 0 errors, 0 warnings\n")
+
+
+def test_the_doctor_answers_an_unknown_plugin_with_near_names(axl):
+    done = axl("plugins", "doctor", "acme-tool")
+    assert done.returncode == 1
+    assert "there is no plugin 'acme-tool'. Did you mean 'acme-tools'?" in done.stderr
 
 
 def test_strict_mode_makes_a_problem_an_error(axl, site):

@@ -93,7 +93,7 @@ def _experiment(component: Registered, target: Any) -> None:
     _callable(component, target)
     cfg = target()
     if not isinstance(cfg, Trainer.Config):
-        raise Unlike("a function that returns a Trainer.Config", f"returns {cfg!r}")
+        raise Unlike("a function that returns a Trainer.Config", f"returns {type(cfg).__name__}")
 
 
 _CHECKS: Final[Mapping[str, Check]] = {
