@@ -108,6 +108,7 @@ acme-norms/
   tests/
     conftest.py
     test_norm.py
+    test_plugin.py
 
 next:
   cd acme-norms

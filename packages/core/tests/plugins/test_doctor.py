@@ -61,6 +61,7 @@ KINDS = [
     ("commands", "CommandRecord", "command", "adam", "a click command"),
 ]
 FIELDS = {"hardware": "platform='acme'", "kernels": "op='op'", "mesh_rules": "pattern='acme'"}
+READER = "axlearn_core.testing.doctor.examination.read_alone"
 QUIET = "from axlearn_core.plugins import *\n@hookimpl\ndef axlearn_run_finished(event): pass\n"
 
 
@@ -83,7 +84,7 @@ def here(monkeypatch):
         found = [p for p in discover({}).plugins if p.distribution == distribution]
         return alone.Reading(tuple(found), None)
 
-    monkeypatch.setattr("axlearn_core.testing.doctor.examination.read_alone", read)
+    monkeypatch.setattr(READER, read)
 
 
 @pytest.fixture
@@ -249,10 +250,18 @@ def test_of_several_imports_the_quickest_counts(install, tmp_path):
     assert check_plugin("acme-parts") == ()
 
 
-def test_an_import_that_never_ends_is_stopped_and_not_tried_here(install, find):
+def test_an_import_that_never_ends_is_stopped(install):
     install("acme-parts", plugin="import time; time.sleep(600)", requires=CORE)
     reading = alone.read_alone("acme-parts", [], limit=1.0)
     assert reading.ended == "importing it took more than 1 s, and was stopped"
+
+
+def test_what_did_not_end_well_alone_is_not_imported_here(install, monkeypatch):
+    ended = alone.Reading((), "importing it took more than 30 s, and was stopped")
+    monkeypatch.setattr(READER, lambda *_: ended)
+    install("acme-parts", plugin=QUIET, requires=CORE)
+    assert only(check_plugin("acme-parts"), "error").what == ended.ended
+    assert "acme_parts._plugin" not in sys.modules
 
 
 def test_an_import_that_ends_python_is_an_error(check_alone):

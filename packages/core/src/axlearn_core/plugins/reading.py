@@ -13,7 +13,7 @@ from typing import Final
 
 from axlearn_core.plugins.checks import Refused
 
-_VALUE: Final = re.compile(r"[\w.]+(:[\w.]+)?")
+_VALUE: Final = re.compile(r"[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\])?")  # module, attribute, extras
 
 
 def read(entry: EntryPoint) -> object:

@@ -13,6 +13,8 @@ from importlib.metadata import (
 )
 from typing import Final
 
+from packaging.utils import canonicalize_name
+
 from axlearn_core.cli.templates.rendering import core_range
 from axlearn_core.plugins.checks import CORE, Refused, core_requirements
 from axlearn_core.plugins.manager import ENTRY_POINT_GROUP, installed
@@ -50,7 +52,7 @@ def name_findings(name: str, entries: Sequence[EntryPoint]) -> Iterator[Finding]
     """Whether distribution, entry point and package are called alike."""
     package = name.replace("-", "_")
     for entry in entries:
-        if len(entries) == 1 and entry.name != name:
+        if len(entries) == 1 and canonicalize_name(entry.name) != name:
             what = f"its entry point is called {entry.name!r}, unlike the distribution"
             fix = f'write {name} = "{entry.value}" in pyproject.toml, and install again'
             yield Finding("warning", what, fix)
