@@ -160,14 +160,14 @@ def test_plugins_ends_with_a_count_of_each_status(axl, site):
     write_distribution(site, "acme-idle")
     output = axl("plugins", AXLEARN_DISABLE_PLUGINS="acme-idle,acme-none").stdout
     counts = output.splitlines()[-1]
-    assert counts.endswith(" ok, 2 failed, 1 disabled, 1 missing")
+    assert counts.endswith(", 2 failed, 1 disabled, 1 missing")
     assert counts.startswith(f"{len(output.split(chr(10) * 2)[0].splitlines()) - 1} plugins: ")
 
 
 def test_the_doctor_examines_one_plugin_and_fails_if_something_must_be_fixed(axl):
     done = axl("plugins", "doctor", "acme-tools")
     assert done.returncode == 1
-    assert done.stdout.startswith("acme-tools 2.0: 6 components, imported in 0.0")
+    assert done.stdout.startswith("acme-tools 2.0: 6 components, imported in ")
     assert (
         "  error: layer widget: importing acme_tools.widget:Widget failed: ModuleNotFoundError: "
         "No module named 'acme_tools.widget'\n"

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from axlearn_core.plugins import PluginError, discover
+from axlearn_core.plugins import Plugin, PluginError, discover
+from axlearn_core.plugins.watch import Watch
 from axlearn_core.testing import check_plugin
 from axlearn_core.testing.doctor import all_plugins, alone
 
@@ -81,7 +82,8 @@ def here(monkeypatch):
     """Reads plugins in this process: most tests are not about the reading, which takes 0.2 s."""
 
     def read(distribution, others):
-        found = [p for p in discover({}).plugins if p.distribution == distribution]
+        found = discover({}, Watch(clock=lambda: 0.0)).plugins
+        found = [plugin for plugin in found if plugin.distribution == distribution]
         return alone.Reading(tuple(found), None)
 
     monkeypatch.setattr(READER, read)
@@ -235,9 +237,11 @@ def test_a_heavy_import_is_seen_although_it_is_here_already(check_alone, site, m
     assert "it imports jax when" in only(check_alone(f"import jax\n{QUIET}"), "error").what
 
 
-def test_a_slow_import_is_a_warning_with_its_seconds(check):
-    slow = check(f"import time; time.sleep(0.6)\n{QUIET}")
-    assert "importing it takes 0." in only(slow, "warning").what
+def test_a_slow_import_is_a_warning_with_its_seconds(install, monkeypatch):
+    plugin = Plugin("acme-parts", "1.0", "acme-parts", "ok", import_seconds=0.8)
+    monkeypatch.setattr(READER, lambda *_: alone.Reading((plugin,), None))
+    install("acme-parts", plugin=QUIET, requires=CORE)
+    assert "importing it takes 0.8 s" in only(check_plugin("acme-parts"), "warning").what
 
 
 def test_of_several_imports_the_quickest_counts(install, tmp_path):
