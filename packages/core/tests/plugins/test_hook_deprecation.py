@@ -102,3 +102,4 @@ def test_the_reference_says_it_too():
     assert hook_references()["axlearn_run_started"].deprecation.what == WHAT
     output = CliRunner().invoke(axl, ["hooks", "axlearn_run_started"]).output
     assert "Deprecated" in output and INSTEAD in " ".join(output.split())
+    assert f"Deprecated: {INSTEAD}." in CliRunner().invoke(axl, ["hooks"]).output

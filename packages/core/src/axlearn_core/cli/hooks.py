@@ -37,7 +37,7 @@ def hooks(name: str | None, as_json: bool) -> None:
     else:
         for role in ROLES:
             rows = [
-                (hook.signature, _implementers(hook, caller), hook.summary)
+                (hook.signature, _implementers(hook, caller), hook.headline)
                 for hook in known.values()
                 if hook.role == role
             ]

@@ -69,7 +69,7 @@ class RunFinished:
 
     Attributes:
         step: the last one.
-        reason: "completed", "preempted" (SIGTERM), "interrupted" (Ctrl-C) or "failed: <what>".
+        reason: "completed", "preempted" (SIGTERM), "interrupted" (Ctrl-C), or "failed: " and why.
     """
 
     step: int

@@ -61,6 +61,11 @@ class HookReference:
     deprecation: HookDeprecation | None
 
     @property
+    def headline(self) -> str:
+        """The summary, or what to use instead of a deprecated hook."""
+        return f"Deprecated: {self.deprecation.instead}." if self.deprecation else self.summary
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """The fields of `record`."""
         return described_fields(self.record) if self.record else ()
