@@ -34,7 +34,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def borrowed(package: str) -> list[str]:
-    """Returns what a package re-exports of another distribution, which stands on that one's page."""
+    """Returns what a package re-exports of another, on whose page that stands."""
     (source,) = ROOT.glob(f"packages/*/src/{package.replace('.', '/')}/__init__.py")
     own = package.partition(".")[0]
     imports = (n for n in ast.walk(ast.parse(source.read_text())) if isinstance(n, ast.ImportFrom))

@@ -64,9 +64,7 @@ def axlearn_models() -> Sequence[ModelRecord]:
 
         @hookimpl
         def axlearn_models() -> list[ModelRecord]:
-            return [
-                ModelRecord("two_towers", "acme_models.towers:TwoTowers", "Two encoders.")
-            ]
+            return [ModelRecord("two_towers", "acme_models.towers:TwoTowers", "Two encoders.")]
     """
 
 
@@ -117,9 +115,7 @@ def axlearn_schedules() -> Sequence[ScheduleRecord]:
 
         @hookimpl
         def axlearn_schedules() -> list[ScheduleRecord]:
-            return [
-                ScheduleRecord("sawtooth", "acme_schedules.saw:Sawtooth", "Up, and down at once.")
-            ]
+            return [ScheduleRecord("sawtooth", "acme_schedules.saw:Sawtooth", "Up, and down.")]
     """
 
 
@@ -136,9 +132,7 @@ def axlearn_data_sources() -> Sequence[DataSourceRecord]:
 
         @hookimpl
         def axlearn_data_sources() -> list[DataSourceRecord]:
-            return [
-                DataSourceRecord("parquet", "acme_data.parquet:Parquet", "Rows of Parquet files.")
-            ]
+            return [DataSourceRecord("parquet", "acme_data.parquet:Parquet", "Parquet files.")]
     """
 
 
@@ -173,9 +167,7 @@ def axlearn_hardware() -> Sequence[HardwareRecord]:
 
         @hookimpl
         def axlearn_hardware() -> list[HardwareRecord]:
-            return [
-                HardwareRecord("npu", "acme_npu.backend:NPU", "Acme's processors.", platform="npu")
-            ]
+            return [HardwareRecord("npu", "acme_npu.backend:NPU", "Acme's chips.", platform="npu")]
     """
 
 
@@ -193,9 +185,7 @@ def axlearn_kernels() -> Sequence[KernelRecord]:
 
         @hookimpl
         def axlearn_kernels() -> list[KernelRecord]:
-            return [
-                KernelRecord("attention.flash", "acme_npu.flash:Flash", "Tiles.", op="attention")
-            ]
+            return [KernelRecord("attention.flash", "acme_npu.flash:Flash", "Fast.", op="attention")]
     """
 
 
@@ -213,9 +203,7 @@ def axlearn_mesh_rules() -> Sequence[MeshRuleRecord]:
 
         @hookimpl
         def axlearn_mesh_rules() -> list[MeshRuleRecord]:
-            return [
-                MeshRuleRecord("npu-node", "acme_npu.rules:NODE", "Node.", pattern=r"npu-.+-[1-8]")
-            ]
+            return [MeshRuleRecord("npu-node", "acme_npu.rules:NODE", "Node.", pattern=r"npu-.+-8")]
     """
 
 
@@ -232,9 +220,7 @@ def axlearn_experiments() -> Sequence[ExperimentRecord]:
 
         @hookimpl
         def axlearn_experiments() -> list[ExperimentRecord]:
-            return [
-                ExperimentRecord("text.haiku", "acme_haiku.experiments:haiku", "17 syllables.")
-            ]
+            return [ExperimentRecord("text.haiku", "acme_haiku.experiments:haiku", "17 syllables.")]
     """
 
 
@@ -251,9 +237,7 @@ def axlearn_writers() -> Sequence[WriterRecord]:
 
         @hookimpl
         def axlearn_writers() -> list[WriterRecord]:
-            return [
-                WriterRecord("statsd", "acme_metrics.statsd:StatsdWriter", "To a statsd daemon.")
-            ]
+            return [WriterRecord("statsd", "acme_metrics.statsd:StatsdWriter", "To statsd.")]
     """
 
 
