@@ -1,4 +1,5 @@
-# Specifications have docstrings for bodies. mypy: disable-error-code="empty-body"
+# Specifications have docstrings for bodies.
+# mypy: disable-error-code="empty-body"
 """Hooks that change a run.
 
 Process: every process, which must come to the same result: a hook does not ask for the time, the

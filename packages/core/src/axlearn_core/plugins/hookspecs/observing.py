@@ -1,4 +1,3 @@
-# Specifications have docstrings for bodies. mypy: disable-error-code="empty-body"
 """Hooks that observe a run.
 
 Process: every process that trains, in the thread of the training loop, on the host and never inside

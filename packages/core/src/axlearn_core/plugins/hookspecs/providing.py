@@ -1,4 +1,5 @@
-# Specifications have docstrings for bodies. mypy: disable-error-code="empty-body"
+# Specifications have docstrings for bodies.
+# mypy: disable-error-code="empty-body"
 """Hooks that provide components: each returns a list of records of its kind.
 
 When: the plugins are discovered, by `axl` before jax is imported.
@@ -185,7 +186,7 @@ def axlearn_kernels() -> Sequence[KernelRecord]:
 
         @hookimpl
         def axlearn_kernels() -> list[KernelRecord]:
-            return [KernelRecord("attention.flash", "acme_npu.flash:Flash", "Fast.", op="attention")]
+            return [KernelRecord("attention.npu", "acme_npu.flash:Flash", "Tiles.", op="attention")]
     """
 
 
