@@ -87,7 +87,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def site(session: nox.Session) -> None:
     """The docs as a web site in build/site, which needs no network to be read."""
-    session.install("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30,<2", "ruff")
+    session.install("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "ruff")
     quiet = {"NO_MKDOCS_2_WARNING": "1"}  # what Material says of MkDocs' future at every build
     session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env=quiet)
 

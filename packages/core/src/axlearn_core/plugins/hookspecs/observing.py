@@ -96,7 +96,7 @@ def axlearn_checkpoint_saved(event: CheckpointSaved) -> None:
 def axlearn_run_finished(event: RunFinished) -> None:
     """A run has ended, well or not.
 
-    When: nothing more will happen: checkpoints are on disk and the writers are closed.
+    When: the last step is made, checkpoints are on disk and the writers are closed.
     How often: once for every `axlearn_run_started`, unless the process is killed. A second Ctrl-C
         is a kill.
 
