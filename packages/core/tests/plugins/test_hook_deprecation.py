@@ -7,9 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from axlearn_core.cli.main import axl
-from axlearn_core.plugins import hookimpl
+from axlearn_core.plugins import HookDeprecation, hookimpl
 from axlearn_core.plugins.hookspecs import deprecated_hookspec, observing
-from axlearn_core.plugins.hookspecs.marks import HookDeprecation
 from axlearn_core.plugins.reference import hook_references
 from axlearn_core.testing.registries import isolated_registry
 

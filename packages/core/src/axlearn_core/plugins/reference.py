@@ -13,12 +13,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, get_type_hints
 
-from axlearn_core.plugins.hookspecs import (
-    ROLES,
-    HookDeprecation,
-    deprecation_of,
-    specifications,
-)
+from axlearn_core.plugins.hookspecs import ROLES, HookDeprecation, deprecation_of, specifications
 from axlearn_core.plugins.records import RECORD_OF_HOOK
 
 FACTS: Final = ("When", "How often", "Process", "On an exception")  # what every hook answers
