@@ -85,6 +85,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """The docs as a web site in build/site, which needs no network to be read."""
+    session.install("mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "ruff")
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}  # what Material says of MkDocs' future at every build
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env=quiet)
+
+
+@nox.session
 def import_time(session: nox.Session) -> None:
     """Start-up: what it must not import, and how long it takes."""
     everything(session)
@@ -133,6 +141,13 @@ def golden(session: nox.Session) -> None:
     """Record the experiments and the defaults as they are now."""
     everything(session)
     session.run("python", "tests/golden/test_golden.py")
+
+
+@nox.session(default=False)
+def reference(session: nox.Session) -> None:
+    """Write the hook reference anew from the specifications."""
+    session.install(*editable("core[test]"))
+    session.run("python", "tests/docs/test_hook_page.py")
 
 
 @nox.session(default=False)

@@ -114,6 +114,16 @@ def test_an_observer_is_disabled_after_three_failures(caplog):
     assert caplog.text.count("It is not called again in this run.") == 1
 
 
+def test_a_new_run_of_the_process_forgives_the_failures_of_the_last():
+    observer = Observer(RuntimeError())
+    with isolated_registry(acme=observer) as registry:
+        for _ in range(4):
+            registry.hook.axlearn_step_completed(STEP)
+        registry.hook.axlearn_run_started(RunStarted(Path("runs/b"), "text.tiny", 10))
+        registry.hook.axlearn_step_completed(STEP)
+    assert observer.seen.count(STEP) == 3 + 1
+
+
 def test_in_strict_mode_a_failing_observer_stops_the_run():
     manager = new_manager()
     register(manager, Plugin("acme", "0", "acme", "ok"), Observer(RuntimeError()))

@@ -138,7 +138,9 @@ def test_a_hook_without_the_mark_is_a_problem(install, find):
 
 
 def test_imported_functions_are_not_taken_for_hooks(install, find):
-    install("acme-good", plugin="from axlearn_core.plugins.hookspecs import axlearn_layers")
+    install(
+        "acme-good", plugin="from axlearn_core.plugins.hookspecs.providing import axlearn_layers"
+    )
     assert find("acme-good").status == "ok"
 
 

@@ -45,6 +45,29 @@ def test_when_a_run_ends_the_next_may_begin(enter):
         assert not run.is_new
 
 
+@pytest.fixture
+def older(enter, tmp_path):
+    """A run of a version that had no field `accumulation`."""
+    with enter():
+        path = tmp_path / "run/run.json"
+        kept = json.loads(path.read_text())
+        del kept["config"]["accumulation"]
+        path.write_text(json.dumps(kept))
+
+
+@pytest.mark.usefixtures("older")
+def test_a_field_of_a_later_version_is_no_change_at_its_default(enter):
+    with enter() as run:
+        assert not run.changes
+
+
+@pytest.mark.usefixtures("older")
+def test_a_field_of_a_later_version_is_a_change_at_another_value(enter):
+    refused = pytest.raises(RunDirectoryError, match=r"accumulation: \(absent\) -> 2")
+    with refused, enter(accumulation=2):
+        pass
+
+
 def with_evaluation(config):
     held_out = config.evaluations["held_out"]
     config.evaluations = {"other": Evaluation.default_config().set(input=held_out.input)}

@@ -29,7 +29,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("plugin", "axlearn_core.cli.plugin:plugin", "Start a plugin of your own."),
     CommandRecord("plugins", "axlearn_core.cli.plugins:plugins", "List plugins and problems."),
     CommandRecord("components", "axlearn_core.cli.plugins:components", "List what they provide."),
-    CommandRecord("hooks", "axlearn_core.cli.plugins:hooks", "List hooks and who implements them."),
+    CommandRecord("hooks", "axlearn_core.cli.hooks:hooks", "List hooks, or explain one."),
 )
 
 

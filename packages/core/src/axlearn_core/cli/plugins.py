@@ -1,9 +1,8 @@
-"""`axl plugins`, `axl components` and `axl hooks`: what is installed, and what it can do."""
+"""`axl plugins` and `axl components`: what is installed, and what it can do."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +12,8 @@ import click
 
 from axlearn_core.cli.plugins_doctor import doctor
 from axlearn_core.cli.text import counted, table
-from axlearn_core.plugins.hookspecs import specifications
 from axlearn_core.plugins.manager import DISABLE_VARIABLE, Plugin, discover
-from axlearn_core.plugins.records import RECORD_OF_HOOK, RECORD_TYPES
+from axlearn_core.plugins.records import RECORD_TYPES
 from axlearn_core.plugins.registered import Registered, plural
 from axlearn_core.plugins.registry import Registry, get_registry
 
@@ -40,6 +38,8 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
         what, fix = _why(plugin)
         if what:
             click.echo(f"\n{plugin.distribution}: {what}\n  fix: {fix}")
+        for deprecation in plugin.deprecations:
+            click.echo(f"\n{plugin.distribution}: {deprecation.what}\n  fix: {deprecation.instead}")
     counts = Counter(map(_shown, found))
     listing = ", ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status])
     click.echo(f"\n{counted(len(found), 'plugin')}: {listing}")
@@ -75,6 +75,7 @@ def _describe_plugin(plugin: Plugin) -> dict[str, Any]:
         "fix": fix,
         "components": len(plugin.components),
         "import_seconds": round(plugin.import_seconds, 6),
+        "deprecations": [vars(deprecation) for deprecation in plugin.deprecations],
     }
 
 
@@ -110,39 +111,6 @@ def _describe_component(registry: Registry, component: Registered) -> dict[str, 
         "version": component.version,
         "conflicts_with": [other.qualified_name for other in registry.conflicts(component)],
     }
-
-
-@click.command()
-@_as_json
-def hooks(as_json: bool) -> None:
-    """List the hooks a plugin can implement, and the plugins that do."""
-    caller = get_registry().hook
-    found: list[dict[str, Any]] = [
-        {
-            "hook": name,
-            "role": _role(name),
-            "signature": f"{name}{inspect.signature(specification)}".replace("'", ""),
-            "summary": inspect.getdoc(specification),
-            "plugins": sorted(caller.implementers(name)),
-        }
-        for name, specification in specifications().items()
-    ]
-    if as_json:
-        _print_json(found)
-        return
-    for role in ("provide", "observe", "change"):
-        rows = [
-            (hook["signature"], ", ".join(hook["plugins"]) or "-", hook["summary"])
-            for hook in found
-            if hook["role"] == role
-        ]
-        click.echo(table((f"hooks that {role}", "implemented by", ""), rows) + "\n")
-
-
-def _role(hook: str) -> str:
-    if hook in RECORD_OF_HOOK:
-        return "provide"
-    return "change" if hook == "axlearn_configure_trainer" else "observe"
 
 
 def _print_json(value: object) -> None:

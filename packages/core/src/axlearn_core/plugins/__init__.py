@@ -15,7 +15,7 @@ from axlearn_core.plugins.events import (
     StepCompleted,
 )
 from axlearn_core.plugins.hooks import HookCaller
-from axlearn_core.plugins.hookspecs import hookimpl
+from axlearn_core.plugins.hookspecs import HookDeprecation, hookimpl
 from axlearn_core.plugins.manager import Discovery, Plugin, PluginProblem, discover
 from axlearn_core.plugins.records import (
     KINDS,
@@ -42,6 +42,7 @@ from axlearn_core.plugins.registry import Registry, get_registry, use_registry
 
 __all__ = [
     "hookimpl",
+    "HookDeprecation",
     "KINDS",
     "RECORD_TYPES",
     "Record",

@@ -31,6 +31,7 @@ class HookCaller:
         self._failures: Counter[str] = Counter()
 
     def axlearn_run_started(self, event: RunStarted) -> None:
+        self._failures.clear()  # those of another run of this process
         self._notify("axlearn_run_started", event)
 
     def axlearn_step_completed(self, event: StepCompleted) -> None:

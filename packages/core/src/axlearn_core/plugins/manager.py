@@ -19,6 +19,7 @@ from axlearn_core.config import near_names
 from axlearn_core.plugins import hookspecs
 from axlearn_core.plugins.checks import Refused, check_core_range, check_hooks, checked_records
 from axlearn_core.plugins.errors import PluginError
+from axlearn_core.plugins.hookspecs import HookDeprecation, deprecation_of, specifications
 from axlearn_core.plugins.reading import read
 from axlearn_core.plugins.records import RECORD_OF_HOOK, Record
 from axlearn_core.plugins.registered import Registered
@@ -53,6 +54,7 @@ class Plugin:
     components: tuple[Registered, ...] = ()
     problem: PluginProblem | None = None
     import_seconds: float = 0.0  # to import it and to collect its records
+    deprecations: tuple[HookDeprecation, ...] = ()  # of the hooks that it implements
 
     @property
     def slowness(self) -> PluginProblem | None:
@@ -82,7 +84,8 @@ class Discovery:
 def new_manager() -> pluggy.PluginManager:
     """Returns a manager that knows the hooks and has no plugins."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    for specified in hookspecs.ROLES.values():
+        manager.add_hookspecs(specified)
     return manager
 
 
@@ -129,7 +132,13 @@ def register(manager: pluggy.PluginManager, plugin: Plugin, implementation: obje
     try:
         check_hooks(manager, implementation)
         manager.register(implementation, name)
-        return replace(plugin, components=_collect(manager, plugin, implementation))
+        return replace(
+            plugin,
+            components=_collect(manager, plugin, implementation),
+            deprecations=_deprecations(manager, implementation),
+        )
+    except HookDeprecation as warning:  # Python was told to take warnings for errors
+        return _failed(plugin, warning.what, warning.instead)
     except (pluggy.PluginValidationError, ValueError) as error:
         fix = "take only the arguments that `axl hooks` shows, once per module"
         return _failed(plugin, _said(error), fix)
@@ -182,6 +191,15 @@ def _collect(
                         "give each component of a kind its own name",
                     )
     return tuple(Registered(r, plugin.distribution, plugin.version) for r in records.values())
+
+
+def _deprecations(
+    manager: pluggy.PluginManager, implementation: object
+) -> tuple[HookDeprecation, ...]:
+    known = specifications()
+    callers = manager.get_hookcallers(implementation) or []
+    found = (deprecation_of(known[caller.name]) for caller in callers)
+    return tuple(deprecation for deprecation in found if deprecation)
 
 
 def _call(hook: str, function: Callable[[], object], plugin: Plugin) -> list[Record]:

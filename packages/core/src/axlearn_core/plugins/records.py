@@ -18,14 +18,20 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True)
 class Record:
-    """One component. Plugins use the subclass of their component's kind."""
+    """One component. Plugins use the subclass of their component's kind.
+
+    Attributes:
+        name: lower case, such as "rms_norm"; unique for its kind in one distribution.
+        target: "package.module:Attribute", in the module that defines it rather than a re-export.
+        summary: one line, shown by `axl components`.
+    """
 
     kind: ClassVar[str]  # singular: what users type and read
     hook: ClassVar[str]  # the hook that collects this kind
 
-    name: str  # lower case; unique among the records of its kind in one distribution
-    target: str  # "package.module:Attribute", the module that defines it rather than a re-export
-    summary: str  # one line, shown by `axl components`
+    name: str
+    target: str
+    summary: str
 
     def __post_init__(self) -> None:
         self._require(
@@ -107,32 +113,44 @@ class TokenizerRecord(Record):
 
 @dataclass(frozen=True)
 class HardwareRecord(Record):
-    """The backend of one jax platform."""
+    """The backend of one jax platform.
+
+    Attributes:
+        platform: as jax names it: "cpu", "gpu", "tpu".
+    """
 
     kind = "hardware"
     hook = "axlearn_hardware"
 
-    platform: str  # as jax names it: "cpu", "gpu", "tpu"
+    platform: str
 
 
 @dataclass(frozen=True)
 class KernelRecord(Record):
-    """An implementation of an op specification."""
+    """An implementation of an op specification.
+
+    Attributes:
+        op: the op it implements, such as "attention".
+    """
 
     kind = "kernel"
     hook = "axlearn_kernels"
 
-    op: str  # the op it implements: "attention", ...
+    op: str
 
 
 @dataclass(frozen=True)
 class MeshRuleRecord(Record):
-    """A config modifier for the machines whose description matches a pattern."""
+    """A config modifier for the machines whose description matches a pattern.
+
+    Attributes:
+        pattern: a regular expression for all of "platform-chip-count", such as "gpu-h100-8".
+    """
 
     kind = "mesh-rule"
     hook = "axlearn_mesh_rules"
 
-    pattern: str  # regular expression over "platform-chip-count"
+    pattern: str
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from axlearn_core.config import ConfigBase, Difference
-from axlearn_core.config.text import flat
+from axlearn_core.config.text import canonical, flat
 from axlearn_core.errors import UserError
 
 RUN = "run.json"
@@ -108,12 +108,7 @@ def _compare(path: Path, config: ConfigBase) -> list[Difference]:
             f"{path / RUN} is damaged ({error}), so it is unknown what was trained here. Choose "
             "another --dir, or move that file away if you are sure that it is the same experiment"
         ) from error
-    now = flat(config)
-    differences = [
-        Difference(name, before.get(name), now.get(name))
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
+    differences = differences_since(before, config)
     free = [d for d in differences if any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
     fixed = [d for d in differences if d not in free]
     if fixed:
@@ -124,6 +119,20 @@ def _compare(path: Path, config: ConfigBase) -> list[Difference]:
             f"{shown}{more}\nChoose another --dir, or use the config that the run was started with"
         )
     return free
+
+
+def differences_since(before: Mapping[str, str], config: ConfigBase) -> list[Difference]:
+    """Returns what differs between a session's values, as `flat` gives them, and a config.
+
+    A field that is at its default and that the session did not know is none: it came with a later
+    version, and its default does what was done before.
+    """
+    now, unusual = flat(config), canonical(config)
+    return [
+        Difference(name, before.get(name), now.get(name))
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and (name in before or name in unusual)
+    ]
 
 
 def describe(differences: Sequence[Difference]) -> list[str]:

@@ -14,7 +14,7 @@ from axlearn_core.plugins import Registry
 from axlearn_core.training.assemble import RUN_CONFIG, assemble, config_of_checkpoint
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.program import Program
-from axlearn_core.training.run_directory import RUN
+from axlearn_core.training.run_directory import RUN, differences_since
 from axlearn_core.training.state import TrainState
 from axlearn_core.training.trainer import Trainer
 
@@ -56,8 +56,7 @@ def _assembled_again(name: str, values: dict[str, str], registry: Registry) -> T
     now = flat(assemble(name, [], registry).config)
     changed = [path for path, value in values.items() if now.get(path) != value]
     config = assemble(name, [f"{path}={values[path]}" for path in changed], registry).config
-    if (now := flat(config)) != values:
-        differing = sorted(p for p in now.keys() | values.keys() if now.get(p) != values.get(p))
+    if differing := [difference.path for difference in differences_since(values, config)]:
         raise ConfigError(f"it differs in {', '.join(differing[:8])}")
     return cast(Trainer.Config, config)
 

@@ -181,11 +181,11 @@ class Trainer(Configurable):
                 f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
                 f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
             )
+            checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
             report = Report(
                 progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
             )
             report.started(run.path, experiment, after_step=first)
-            checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
             began = time.perf_counter()
             session = _Session(program, train_step, prefetcher, report, checkpointer, stop)
             step, reason = self._train(state, first, session)
