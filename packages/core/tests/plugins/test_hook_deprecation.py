@@ -10,6 +10,7 @@ from axlearn_core.cli.main import axl
 from axlearn_core.plugins import HookDeprecation, hookimpl
 from axlearn_core.plugins.hookspecs import deprecated_hookspec, observing
 from axlearn_core.plugins.reference import hook_references
+from axlearn_core.testing import Finding, check_plugin
 from axlearn_core.testing.registries import isolated_registry
 
 PLUGIN = """
@@ -65,6 +66,12 @@ def test_axl_plugins_as_json_has_its_parts(install):
     (deprecation,) = plugins["acme-old"]["deprecations"]
     assert deprecation["hook"] == "axlearn_run_started" and deprecation["removed_in"] == "0.5"
     assert plugins["axlearn-core"]["deprecations"] == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_doctor_finds_it(install):
+    install("acme-old", plugin=PLUGIN)
+    assert Finding("warning", WHAT, INSTEAD) in check_plugin("acme-old")
 
 
 def test_the_author_gets_a_warning_at_the_implementation(install, find):

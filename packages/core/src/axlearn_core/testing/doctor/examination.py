@@ -136,3 +136,7 @@ def _hook_findings(
         if implementation and not discovery.manager.get_hookcallers(implementation):
             what = f"{entry.value} implements no hook, so the plugin adds nothing"
             yield Finding("warning", what, "add one of those that `axl hooks` lists, and @hookimpl")
+    for plugin in discovery.plugins:
+        if plugin.distribution == name:
+            for deprecation in plugin.deprecations:
+                yield Finding("warning", deprecation.what, deprecation.instead)
