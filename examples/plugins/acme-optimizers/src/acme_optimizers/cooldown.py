@@ -1,0 +1,46 @@
+"""A schedule: a function from step to learning rate, with a config."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
+from axlearn_core.training.schedule import Schedule, Step
+from axlearn_learners.schedules import as_schedule
+
+
+class SquareRootCooldown(Schedule):
+    """Any schedule, brought to 0 by the 1-sqrt law at its end (arXiv:2405.18392, section 3).
+
+    rate(s) = schedule(s)                                       for s <= T - D
+    rate(s) = schedule(s) * (1 - sqrt((s - (T - D)) / D))       for T - D <= s <= T
+
+    T is the length of the run. A constant rate after a warm-up, as the paper has it, is
+    `WarmupLinear.Config(peak=..., warmup=..., final_fraction=1.0)`.
+    """
+
+    class Config(Schedule.Config):
+        schedule: float | Schedule.Config = REQUIRED  # a constant rate, or over time
+        cooldown: float = 0.2  # D in steps; below 1: fraction of total_steps
+
+    def __init__(self, config: ConfigBase) -> None:
+        super().__init__(config)
+        cfg = self.config
+        if cfg.total_steps is None:
+            raise ConfigError(
+                "total_steps is not set, and no learner gave it; write its number of updates"
+            )
+        self._steps = cfg.cooldown if cfg.cooldown >= 1 else round(cfg.cooldown * cfg.total_steps)
+        if not 1 <= self._steps <= cfg.total_steps:
+            raise ConfigError(
+                f"cooldown (={cfg.cooldown}) must be from 1 step to all of the run, total_steps "
+                f"(={cfg.total_steps}), or a fraction of it"
+            )
+        if isinstance(cfg.schedule, Schedule.Config) and cfg.schedule.total_steps is None:
+            cfg.schedule.total_steps = cfg.total_steps
+        self._schedule: Schedule = as_schedule(cfg.schedule)
+
+    def __call__(self, step: Step) -> jax.Array:
+        start = self.config.total_steps - self._steps
+        way = jnp.clip((jnp.asarray(step, jnp.float32) - start) / self._steps, 0, 1)
+        return self._schedule(step) * (1 - jnp.sqrt(way))
