@@ -140,7 +140,9 @@ class DifferentialAttention(AttentionLayer):
         context = name_for_remat(context, "context")
         pairs = self.cache.config.num_kv_heads // 2
         grouped = context.reshape(*context.shape[:2], pairs, 2, -1, 2 * self.head_dim)
-        difference = grouped[..., 0, :, :] - self._lambda().astype(context.dtype) * grouped[..., 1, :, :]
+        difference = (
+            grouped[..., 0, :, :] - self._lambda().astype(context.dtype) * grouped[..., 1, :, :]
+        )
         normed = (1 - cfg.lambda_init) * self.norm.forward(difference)
         return self.output.forward(normed.reshape(*context.shape[:2], cfg.num_heads, self.head_dim))
 
