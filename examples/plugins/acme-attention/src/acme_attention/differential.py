@@ -136,20 +136,19 @@ class DifferentialAttention(AttentionLayer):
 
     def _output(self, context: jax.Array) -> jax.Array:
         """Subtracts the maps of each pair: [batch, seq, num_heads, 2 head_dim] to the output."""
-        cfg = self.config
-        context = name_for_remat(context, "context")
+        cfg, shape = self.config, context.shape
         pairs = self.cache.config.num_kv_heads // 2
-        grouped = context.reshape(*context.shape[:2], pairs, 2, -1, 2 * self.head_dim)
-        difference = (
-            grouped[..., 0, :, :] - self._lambda().astype(context.dtype) * grouped[..., 1, :, :]
-        )
+        maps = name_for_remat(context, "context").reshape(*shape[:2], pairs, 2, -1, shape[-1])
+        share = self._lambda().astype(context.dtype)
+        difference = maps[..., 0, :, :] - share * maps[..., 1, :, :]
         normed = (1 - cfg.lambda_init) * self.norm.forward(difference)
-        return self.output.forward(normed.reshape(*context.shape[:2], cfg.num_heads, self.head_dim))
+        return self.output.forward(normed.reshape(*shape[:2], cfg.num_heads, self.head_dim))
 
     def _lambda(self) -> jax.Array:
         query, key = (self.param(f"lambda_{of}").astype(jnp.float32) for of in ("query", "key"))
         first, second = jnp.exp(jnp.sum(query * key, axis=-1))
-        return first - second + self.config.lambda_init
+        share: jax.Array = first - second + self.config.lambda_init
+        return share
 
 
 def _paired(value: jax.Array) -> jax.Array:

@@ -30,17 +30,17 @@ class SquareRootCooldown(Schedule):
             raise ConfigError(
                 "total_steps is not set, and no learner gave it; write its number of updates"
             )
-        self._steps = cfg.cooldown if cfg.cooldown >= 1 else round(cfg.cooldown * cfg.total_steps)
-        if not 1 <= self._steps <= cfg.total_steps:
+        steps = cfg.cooldown if cfg.cooldown >= 1 else round(cfg.cooldown * cfg.total_steps)
+        if not 1 <= steps <= cfg.total_steps:
             raise ConfigError(
                 f"cooldown (={cfg.cooldown}) must be from 1 step to all of the run, total_steps "
                 f"(={cfg.total_steps}), or a fraction of it"
             )
+        self._start, self._steps = cfg.total_steps - steps, steps
         if isinstance(cfg.schedule, Schedule.Config) and cfg.schedule.total_steps is None:
             cfg.schedule.total_steps = cfg.total_steps
         self._schedule: Schedule = as_schedule(cfg.schedule)
 
     def __call__(self, step: Step) -> jax.Array:
-        start = self.config.total_steps - self._steps
-        way = jnp.clip((jnp.asarray(step, jnp.float32) - start) / self._steps, 0, 1)
+        way = jnp.clip((jnp.asarray(step, jnp.float32) - self._start) / self._steps, 0, 1)
         return self._schedule(step) * (1 - jnp.sqrt(way))

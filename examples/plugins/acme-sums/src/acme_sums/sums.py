@@ -84,7 +84,8 @@ class Sums(Input):
     def _is_asked(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Says which targets of a document are its question: all up to the equals sign."""
         (sign,) = self._tokenizer.encode("=")
-        return np.arange(1, len(ids)) <= np.flatnonzero(ids == sign)[0]
+        end = int(np.flatnonzero(ids == sign)[0])
+        return np.arange(1, len(ids)) <= end
 
 
 class _Batches:
