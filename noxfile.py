@@ -123,7 +123,7 @@ def wheels(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def examples(session: nox.Session) -> None:
     """The plugins of examples/ beside built wheels: their tests, then a model of all of them."""
-    shutil.rmtree(folder := Path(session.create_tmp()))
+    shutil.rmtree(folder := Path(session.create_tmp()).resolve())
     (folder / "empty").mkdir(parents=True)
     plugins = sorted(path.parent for path in ROOT.glob("examples/plugins/*/pyproject.toml"))
     session.install("hatchling")
