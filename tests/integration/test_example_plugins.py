@@ -33,6 +33,13 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def ours(tree):
+    """Yields module and name of everything that a file imports from packages of this repository."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("axlearn_"):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
 def own_names(tree):
     """Returns the names that a file defines, as functions or classes or attributes of objects."""
     defined = {
@@ -67,6 +74,13 @@ def private_overrides(cls):
 @every_file
 def test_it_takes_no_private_name_from_another_package(path):
     assert private_uses(path.read_text(encoding="utf-8")) == []
+
+
+@every_file
+def test_all_that_it_imports_from_here_is_declared_public(path):
+    """That is, some `__all__` lists it."""
+    for module, name in ours(ast.parse(path.read_text(encoding="utf-8"))):
+        assert name in getattr(importlib.import_module(module), "__all__", []), (module, name)
 
 
 @every_module

@@ -7,7 +7,7 @@ import pytest
 from axlearn_core.config import BuildError, ConfigError
 from axlearn_core.module import ParameterSpec, ones
 from axlearn_core.testing.contracts import ConfigContract
-from axlearn_learners import OptaxLearner
+from axlearn_learners import Constant, OptaxLearner
 
 from acme_optimizers import CautiousAdamW, SquareRootCooldown
 
@@ -76,7 +76,7 @@ def test_updates_are_those_of_the_formula():
 
 
 def test_it_goes_to_the_minimum_of_a_quadratic():
-    rate = SquareRootCooldown.Config(schedule=0.1, cooldown=200)
+    rate = SquareRootCooldown.Config(schedule=Constant.Config(value=0.1), cooldown=200)
     trained, goal = learner(learning_rate=rate, weight_decay=0.0), draw(np.random.default_rng(1))
     params = jax.tree.map(jnp.zeros_like, as_float32(goal))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from axlearn_core.config import BuildError, ConfigError
 from axlearn_core.testing.contracts import ConfigContract
-from axlearn_learners import OptaxLearner, WarmupLinear
+from axlearn_learners import Constant, OptaxLearner, WarmupLinear
 
 from acme_optimizers import CautiousAdamW, SquareRootCooldown
 
@@ -12,7 +12,9 @@ TOTAL = 50
 
 
 def config(**fields):
-    return SquareRootCooldown.Config(**{"schedule": 0.5, "total_steps": TOTAL} | fields)
+    return SquareRootCooldown.Config(
+        **{"schedule": Constant.Config(value=0.5), "total_steps": TOTAL} | fields
+    )
 
 
 class TestSquareRootCooldown(ConfigContract):
@@ -40,7 +42,9 @@ def test_it_cools_whatever_it_is_given():
 
 
 def test_a_learner_gives_it_the_length_of_the_run():
-    optimizer = CautiousAdamW.Config(learning_rate=SquareRootCooldown.Config(schedule=0.5))
+    optimizer = CautiousAdamW.Config(
+        learning_rate=SquareRootCooldown.Config(schedule=Constant.Config(value=0.5))
+    )
     learner = OptaxLearner.Config(optimizer=optimizer, total_steps=TOTAL).instantiate(specs={})
     assert float(learner.optimizer.learning_rate(TOTAL)) == 0.0
     assert float(learner.optimizer.learning_rate(TOTAL - 10)) == 0.5

@@ -3,6 +3,7 @@ import pytest
 from axlearn_core.config import BuildError, ConfigError
 from axlearn_core.errors import UserError
 from axlearn_core.testing.contracts import ConfigContract
+from axlearn_inputs import PackedInput, PrepareSpec, prepare
 
 from acme_sums import AlphabetTokenizer
 
@@ -46,6 +47,23 @@ def test_other_characters_are_named():
         UserError, match=r"' ', 'x' in '1 x' is not in the alphabet '0123456789\+='"
     ):
         tokenizer().encode("1 x")
+
+
+def test_text_is_prepared_with_it(tmp_path):
+    spec = PrepareSpec(
+        task="letters",
+        splits=("train",),
+        tokenizer=AlphabetTokenizer.Config(alphabet="abc"),
+        seq_len=8,
+    )
+
+    def read(task, split, tokenizer):  # instead of a seqio task
+        return [(text, tokenizer.encode(text)) for text in ("abc", "cab")]
+
+    prepare(spec, tmp_path / "letters", report=lambda line: None, read=read)
+    data = PackedInput.Config(source=spec, directory=str(tmp_path / "letters"), batch_size=1)
+    (batch,) = data.set(num_epochs=1).instantiate().batches()
+    assert batch["target_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1, 3]]
 
 
 @pytest.mark.parametrize("alphabet", ["", "abca"])

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.kernels import attention
-from axlearn_core.module import BaseInitializer, Normal, ParameterSpec, no_context
-from axlearn_core.module.context import Tree
+from axlearn_core.module import BaseInitializer, Normal, ParameterSpec, Tree, no_context
 from axlearn_layers import (
     AttentionLayer,
     ContiguousCache,
@@ -20,9 +19,10 @@ from axlearn_layers import (
     QKVProjection,
     RMSNorm,
     SequenceInfo,
+    head_sizes,
+    matmul_flops_per_token,
+    name_for_remat,
 )
-from axlearn_layers.attention_layer import head_sizes, name_for_remat
-from axlearn_layers.flops import matmul_flops_per_token
 
 
 class DifferentialAttention(AttentionLayer):

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_layers import QKV, QKVWrapper, RotaryFrequencies
-from axlearn_layers.rotary import cosines, rotate
 
 
 class XPos(QKVWrapper):
@@ -45,15 +44,22 @@ class XPos(QKVWrapper):
         query, key, value = self.inner.forward(x, positions)
         if positions is None:
             positions = jnp.arange(x.shape[1])[None]
-        cos, sin = cosines(self._frequencies, cfg.theta, cfg.head_dim, positions, jnp.float32)
-
-        def turned(y: jax.Array, factor: jax.Array) -> jax.Array:
-            return rotate(y, (cos * factor).astype(y.dtype), (sin * factor).astype(y.dtype))
-
-        growth = jnp.exp(positions[..., None, None] / cfg.scale_base * self._log_zeta())
-        return QKV(turned(query, growth), None if key is None else turned(key, 1 / growth), value)
+        position = positions[..., None, None].astype(jnp.float32)
+        angles = position * self._frequencies(cfg.theta, cfg.head_dim, positions)
+        growth = jnp.exp(position / cfg.scale_base * self._log_zeta())
+        query = _turned(query, angles, self._frequencies.amplitude * growth)
+        if key is not None:
+            key = _turned(key, angles, self._frequencies.amplitude / growth)
+        return QKV(query, key, value)
 
     def _log_zeta(self) -> jax.Array:
         cfg = self.config
         pairs = jnp.arange(cfg.head_dim // 2, dtype=jnp.float32)
         return jnp.log((2 * pairs / cfg.head_dim + cfg.gamma) / (1 + cfg.gamma))
+
+
+def _turned(x: jax.Array, angles: jax.Array, factor: jax.Array) -> jax.Array:
+    """Turns and stretches the pairs (x_i, x_{i + d/2}) of [batch, seq, heads, d]."""
+    cos, sin = ((factor * f(angles)).astype(x.dtype) for f in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

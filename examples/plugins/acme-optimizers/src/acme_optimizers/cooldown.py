@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from axlearn_core.config import REQUIRED, ConfigBase, ConfigError
-from axlearn_core.training.schedule import Schedule, Step
-from axlearn_learners.schedules import as_schedule
+from axlearn_core.training import Schedule, Step
 
 
 class SquareRootCooldown(Schedule):
@@ -20,7 +19,7 @@ class SquareRootCooldown(Schedule):
     """
 
     class Config(Schedule.Config):
-        schedule: float | Schedule.Config = REQUIRED  # a constant rate, or over time
+        schedule: Schedule.Config = REQUIRED  # of the rate, which goes on as it is until then
         cooldown: float = 0.2  # D in steps; below 1: fraction of total_steps
 
     def __init__(self, config: ConfigBase) -> None:
@@ -37,9 +36,9 @@ class SquareRootCooldown(Schedule):
                 f"(={cfg.total_steps}), or a fraction of it"
             )
         self._start, self._steps = cfg.total_steps - steps, steps
-        if isinstance(cfg.schedule, Schedule.Config) and cfg.schedule.total_steps is None:
+        if cfg.schedule.total_steps is None:
             cfg.schedule.total_steps = cfg.total_steps
-        self._schedule: Schedule = as_schedule(cfg.schedule)
+        self._schedule: Schedule = cfg.schedule.instantiate()
 
     def __call__(self, step: Step) -> jax.Array:
         way = jnp.clip((jnp.asarray(step, jnp.float32) - self._start) / self._steps, 0, 1)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input
-from axlearn_inputs import Tokenizer
-from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
+from axlearn_inputs import Tokenizer, batch_shape, empty_batch, fill_row
 from numpy.typing import NDArray
 
 from acme_sums.tokenizer import AlphabetTokenizer
