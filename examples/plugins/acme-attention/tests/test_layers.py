@@ -1,36 +1,16 @@
-"""The layers against their formulas in float64, head by head, and under the contracts."""
+"""The layers against their formulas in float64, head by head, and in a model."""
 
 import jax
 import numpy as np
 import pytest
 from axlearn_core.config import BuildError, replace
 from axlearn_core.module import functional, map_specs
-from axlearn_core.testing.contracts import LayerContract, check_coverage
 from axlearn_layers import Attention, CausalLM, QueryOnly, Rotary, SequenceInfo
-from axlearn_layers.testing import SequenceContract
 
 from acme_attention import DifferentialAttention, XPos
 
 BATCH, SEQ, DIM, HEADS, KV_HEADS, HEAD_DIM = 2, 6, 8, 8, 4, 4
 SIZES = {"input_dim": DIM, "num_heads": HEADS, "num_kv_heads": KV_HEADS, "head_dim": HEAD_DIM}
-
-
-class TestDifferentialAttention(SequenceContract):
-    def config(self):
-        return DifferentialAttention.Config(qkv=XPos.default_config(), **SIZES)
-
-
-class TestXPos(LayerContract):
-    def config(self):
-        return XPos.Config(**SIZES)
-
-    def inputs(self, rng):
-        positions = rng.integers(50, size=(4, SEQ)).astype("int32")
-        return rng.normal(size=(4, SEQ, DIM)).astype("float32"), positions
-
-
-def test_every_component_is_under_contract():
-    check_coverage("acme-attention", globals().values())
 
 
 # The formulas.

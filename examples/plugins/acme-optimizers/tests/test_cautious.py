@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from axlearn_core.config import BuildError, ConfigError
 from axlearn_core.module import ParameterSpec, ones
-from axlearn_core.testing.contracts import ConfigContract
 from axlearn_learners import Constant, OptaxLearner
 
 from acme_optimizers import CautiousAdamW, SquareRootCooldown
@@ -14,11 +13,6 @@ from acme_optimizers import CautiousAdamW, SquareRootCooldown
 WEIGHT = ParameterSpec((4, 6), ("embed", "mlp"), ones)
 GAIN = ParameterSpec((6,), ("mlp",), ones, weight_decay_scale=0.0)
 SPECS = {"stack": {"weight": WEIGHT.stacked(3, "layers")}, "head": {"weight": WEIGHT, "g": GAIN}}
-
-
-class TestCautiousAdamW(ConfigContract):
-    def config(self):
-        return CautiousAdamW.default_config().set(learning_rate=0.01)
 
 
 STEPS = 400

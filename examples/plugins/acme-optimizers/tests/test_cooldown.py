@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from axlearn_core.config import BuildError, ConfigError
-from axlearn_core.testing.contracts import ConfigContract
 from axlearn_learners import Constant, OptaxLearner, WarmupLinear
 
 from acme_optimizers import CautiousAdamW, SquareRootCooldown
@@ -15,11 +14,6 @@ def config(**fields):
     return SquareRootCooldown.Config(
         **{"schedule": Constant.Config(value=0.5), "total_steps": TOTAL} | fields
     )
-
-
-class TestSquareRootCooldown(ConfigContract):
-    def config(self):
-        return config()
 
 
 def cooled(rate, step, length):

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from axlearn_core.config import BuildError, ConfigError
-from axlearn_core.testing.contracts import ConfigContract
 
 from acme_sums import AlphabetTokenizer, Sums
 
@@ -22,11 +21,6 @@ def batches(*, process_index=0, process_count=1, **fields):
 
 def equal(first, second):
     return first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
-
-
-class TestSums(ConfigContract):
-    def config(self):
-        return config()
 
 
 def documents(batch):

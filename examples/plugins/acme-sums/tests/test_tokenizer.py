@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 from axlearn_core.config import BuildError, ConfigError
 from axlearn_core.errors import UserError
-from axlearn_core.testing.contracts import ConfigContract
 from axlearn_inputs import PackedInput, PrepareSpec, prepare
 
 from acme_sums import AlphabetTokenizer
-
-
-class TestAlphabetTokenizer(ConfigContract):
-    def config(self):
-        return AlphabetTokenizer.Config(alphabet="abc")
 
 
 def tokenizer(alphabet="0123456789+="):
