@@ -37,8 +37,8 @@ class DifferentialAttention(AttentionLayer):
     many weights do as for `Attention` of the same heads. Mask, positions, soft cap, cache and
     kernels are those of any attention.
 
-    Deviation: lambda_init is the same in all layers, as in the paper's ablation (table 6); the
-    paper's main runs have 0.8 - 0.6 exp(-0.3 (l - 1)) in layer l.
+    Deviation: lambda_init is the same in all layers, as in the paper's ablation; its main runs have
+    0.8 - 0.6 exp(-0.3 (l - 1)) in layer l.
     """
 
     class Config(AttentionLayer.Config):

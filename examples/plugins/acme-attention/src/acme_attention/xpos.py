@@ -11,7 +11,7 @@ from axlearn_layers import QKV, QKVWrapper, RotaryFrequencies
 
 
 class XPos(QKVWrapper):
-    """Rotary positions whose scores fade with the distance (arXiv:2212.10554, section 2.3).
+    """Rotary positions whose scores fade with the distance (arXiv:2212.10554).
 
     The pair i of a query at n turns as by `Rotary`, and is multiplied by zeta_i^(n / scale_base),
     that of a key at m by zeta_i^(-m / scale_base), with

@@ -9,7 +9,7 @@ from axlearn_core.training import Schedule, Step
 
 
 class SquareRootCooldown(Schedule):
-    """Any schedule, brought to 0 by the 1-sqrt law at its end (arXiv:2405.18392, section 3).
+    """Any schedule, brought to 0 by the 1-sqrt law at its end (arXiv:2405.18392).
 
     rate(s) = schedule(s)                                       for s <= T - D
     rate(s) = schedule(s) * (1 - sqrt((s - (T - D)) / D))       for T - D <= s <= T
