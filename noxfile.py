@@ -8,6 +8,7 @@ nox -R -s types               once more, in the environment of last time
 nox takes uv where it finds it, and pip where it does not.
 """
 
+import json
 import shutil
 import tomllib
 from pathlib import Path
@@ -125,6 +126,29 @@ def wheels(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", "max_step=20", "--dir", "runs/wheels")
+
+
+@nox.session(requires=["build"])
+def examples(session: nox.Session) -> None:
+    """The plugins of examples/ beside built wheels: their tests, then a model of all of them."""
+    shutil.rmtree(folder := Path(session.create_tmp()).resolve())
+    (folder / "empty").mkdir(parents=True)
+    plugins = sorted(path.parent for path in ROOT.glob("examples/plugins/*/pyproject.toml"))
+    session.install("hatchling")
+    for plugin in plugins:
+        with session.chdir(plugin):
+            session.run("hatchling", "build", "-t", "wheel", "-d", str(folder), silent=True)
+    made = [f"{wheel}[test]" for wheel in folder.glob("*.whl")]
+    session.install(*(str(wheel) for wheel in ROOT.glob("dist/*.whl")), *made)
+    for plugin in plugins:
+        session.run("pytest", str(plugin / "tests"))
+    session.chdir(folder / "empty")
+    session.run("axl", "plugins", env={"AXLEARN_STRICT_PLUGINS": "1"})
+    session.run("axl", "train", "sums.tiny", "--dir", "runs/sums")
+    records = map(json.loads, Path("runs/sums/metrics.jsonl").read_text().splitlines())
+    losses = [record["loss"] for record in records if "loss" in record]
+    if losses[-1] > 0.1 * losses[0]:
+        session.error(f"sums.tiny should learn to add, but its losses were {losses}")
 
 
 @nox.session(default=False, reuse_venv=True)

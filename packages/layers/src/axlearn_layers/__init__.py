@@ -4,7 +4,7 @@ from axlearn_layers.activations import ACTIVATIONS, activation
 from axlearn_layers.adapter import Adapter
 from axlearn_layers.attention import Attention
 from axlearn_layers.attention_bias import Alibi, AttentionBias, T5Bias
-from axlearn_layers.attention_layer import AttentionLayer
+from axlearn_layers.attention_layer import AttentionLayer, head_sizes, name_for_remat
 from axlearn_layers.backbone import Backbone, TokenStack
 from axlearn_layers.block import (
     Block,
@@ -25,7 +25,7 @@ from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.encoder_decoder import EncoderDecoder
 from axlearn_layers.feed_forward import DenseFeedForward, FeedForward, GatedFeedForward, ScaledDim
-from axlearn_layers.flops import flops_per_token
+from axlearn_layers.flops import flops_per_token, matmul_flops_per_token
 from axlearn_layers.head_transform import HeadTransform
 from axlearn_layers.latent_attention import LatentAttention
 from axlearn_layers.layer_drop import LayerDrop
@@ -118,6 +118,8 @@ __all__ = [
     "LearnedPositions",
     "SinusoidalPositions",
     "AttentionLayer",
+    "head_sizes",
+    "name_for_remat",
     "Attention",
     "CrossAttention",
     "LatentAttention",
@@ -178,6 +180,7 @@ __all__ = [
     "MultiTokenLM",
     "NextDepth",
     "flops_per_token",
+    "matmul_flops_per_token",
     "MixtureOfExperts",
     "Experts",
     "GatedExperts",

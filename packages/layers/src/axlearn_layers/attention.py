@@ -51,7 +51,7 @@ class Attention(AttentionLayer):
                 head_dim=self.head_dim,
             ),
         )
-        self.output = self._add_output(self.head_dim)
+        self.output = self.add_output(self.head_dim)
         self.gate: Projection | None = None
         if cfg.gate is not None:
             self.gate = self.add_child(
@@ -87,7 +87,7 @@ class Attention(AttentionLayer):
             query,
             keys.key,
             keys.value,
-            **self._within_rows(info),
+            **self.within_rows(info),
             **self._score_options(info),
             implementation=self.config.kernel,
         )
@@ -118,7 +118,7 @@ class Attention(AttentionLayer):
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
         """Adds the scores and their product with the values."""
-        scores = self._scores_flops(seq_length, self.head_dim, self.head_dim)
+        scores = self.scores_flops(seq_length, self.head_dim, self.head_dim)
         return matmul_flops_per_token(self, seq_length) + scores
 
     def _project(self, x: jax.Array, info: SequenceInfo) -> tuple[jax.Array, KeysAndValues | None]:

@@ -9,12 +9,17 @@ from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.kernels import Mask, causal, same_segment
+from axlearn_core.module import no_context
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 
 
 class AttentionLayer(SequenceLayer):
-    """Queries read values by the likeness of keys. Subclasses say where all three come from."""
+    """Queries read values by the likeness of keys. Subclasses say where all three come from.
+
+    They add the projection of what was read by `add_output`, give `**self.within_rows(info)` to the
+    attention op, and count `scores_flops`.
+    """
 
     class Config(SequenceLayer.Config):
         num_heads: int = REQUIRED
@@ -24,7 +29,8 @@ class AttentionLayer(SequenceLayer):
         output: Projection.Config = Linear.default_config()
         kernel: str | None = None  # forces an implementation; None takes the best that is there
 
-    def _add_output(self, value_dim: int) -> Projection:
+    @no_context
+    def add_output(self, value_dim: int) -> Projection:
         """Adds the projection of all heads' values to the layer's width."""
         cfg = self.config
         output: Projection = self.add_child(
@@ -38,7 +44,8 @@ class AttentionLayer(SequenceLayer):
         )
         return output
 
-    def _within_rows(self, info: SequenceInfo) -> dict[str, Any]:
+    @no_context
+    def within_rows(self, info: SequenceInfo) -> dict[str, Any]:
         """Returns what the attention op is told of mask, segments and places in self-attention."""
         mask, segments, positions = self.config.mask, info.segment_ids, None
         if segments is None:
@@ -53,7 +60,8 @@ class AttentionLayer(SequenceLayer):
             "key_segments": segments,
         }
 
-    def _scores_flops(self, seq_length: int, query_dim: int, value_dim: int) -> float:
+    @no_context
+    def scores_flops(self, seq_length: int, query_dim: int, value_dim: int) -> float:
         """Of a token's scores and their product with the values; all keys count, masked or not."""
         return 2.0 * seq_length * self.config.num_heads * (query_dim + value_dim)
 

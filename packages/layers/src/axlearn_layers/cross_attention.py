@@ -62,7 +62,7 @@ class CrossAttention(AttentionLayer):
                 output_axes=(None, "kv_heads", "head_dim"),
             ),
         )
-        self.output = self._add_output(self.head_dim)
+        self.output = self.add_output(self.head_dim)
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         if info.memory is None:
@@ -87,7 +87,7 @@ class CrossAttention(AttentionLayer):
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
         """As if the memory were as long as the sequence itself."""
-        scores = self._scores_flops(seq_length, self.head_dim, self.head_dim)
+        scores = self.scores_flops(seq_length, self.head_dim, self.head_dim)
         return matmul_flops_per_token(self, seq_length) + scores
 
     def _read(self, memory: Memory) -> Tree:

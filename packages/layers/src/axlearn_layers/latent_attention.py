@@ -72,7 +72,7 @@ class LatentAttention(AttentionLayer):
         self.kv_norm = self._add_norm("kv_norm", cfg.kv_rank)
         up = (cfg.num_heads, cfg.content_dim + cfg.value_dim)
         self.kv_up = self._project("kv_up", cfg.kv_rank, up, None, heads)
-        self.output = self._add_output(cfg.value_dim)
+        self.output = self.add_output(cfg.value_dim)
         self._frequencies: RotaryFrequencies = cfg.frequencies.instantiate()
         self._scale = (cfg.content_dim + cfg.rotary_dim) ** -0.5 if cfg.scale is None else cfg.scale
         # One key for all heads, of which the value is a part.
@@ -92,7 +92,7 @@ class LatentAttention(AttentionLayer):
             query,
             name_for_remat(key, "key"),
             name_for_remat(up[..., cfg.content_dim :], "value"),
-            **self._within_rows(info),
+            **self.within_rows(info),
             scale=self._scale,
             logit_cap=cfg.logit_cap,
             implementation=cfg.kernel,
@@ -133,7 +133,7 @@ class LatentAttention(AttentionLayer):
     def flops_per_token(self, seq_length: int) -> float:
         """Adds the scores and their product with the values."""
         cfg = self.config
-        scores = self._scores_flops(seq_length, cfg.content_dim + cfg.rotary_dim, cfg.value_dim)
+        scores = self.scores_flops(seq_length, cfg.content_dim + cfg.rotary_dim, cfg.value_dim)
         return matmul_flops_per_token(self, seq_length) + scores
 
     def _query(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:

@@ -13,6 +13,8 @@ from axlearn_core.testing.contracts import LayerContract, assert_trees_close
 from axlearn_core.testing.contracts.subject import compiled
 from axlearn_layers.sequence import SequenceInfo
 
+__all__ = ["SequenceContract"]
+
 SEQ = 8
 DOCUMENT = 3  # each row holds two documents of so many tokens, and padding
 PIECES = (3, 6, 7)  # where the pieces end: a prompt, as many again, two tokens one by one

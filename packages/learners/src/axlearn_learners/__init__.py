@@ -5,6 +5,7 @@ from axlearn_learners.adafactor import Adafactor
 from axlearn_learners.adam_variants import ADOPT, LAMB, AdEMAMix
 from axlearn_learners.adastar import AdaStar
 from axlearn_learners.averaging import AverageWeights
+from axlearn_learners.blocks import per_layer
 from axlearn_learners.clipping import clip_by_global_norm, global_norm
 from axlearn_learners.decoupled import DecoupledAdamW, DecoupledOptimizer
 from axlearn_learners.groups import ParameterGroup
@@ -55,4 +56,5 @@ __all__ = [
     "clip_by_global_norm",
     "global_norm",
     "mup_simple",
+    "per_layer",
 ]

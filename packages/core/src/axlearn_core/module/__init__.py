@@ -3,6 +3,7 @@
 from axlearn_core.module.context import (
     InvocationContext,
     OutputCollection,
+    Tree,
     capture,
     capture_with_state,
     current_context,
@@ -40,6 +41,7 @@ __all__ = [
     "OutputCollection",
     "ParameterSpec",
     "ParameterSpecs",
+    "Tree",
     "capture",
     "capture_with_state",
     "current_context",

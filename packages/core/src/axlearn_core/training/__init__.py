@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from axlearn_core.training.learner import Learner, LearnerUpdate
     from axlearn_core.training.model import Batch, Loss, Model
     from axlearn_core.training.result import Result
-    from axlearn_core.training.schedule import Schedule
+    from axlearn_core.training.schedule import Schedule, Step
     from axlearn_core.training.trainer import Trainer
 
 _WHERE = {
@@ -28,6 +28,7 @@ _WHERE = {
     "Model": "model",
     "Result": "result",
     "Schedule": "schedule",
+    "Step": "schedule",
     "Trainer": "trainer",
 }
 
@@ -42,6 +43,7 @@ __all__ = [
     "Model",
     "Result",
     "Schedule",
+    "Step",
     "Trainer",
 ]
 

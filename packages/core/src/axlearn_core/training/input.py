@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
 
+__all__ = ["Batch", "BatchIterator", "BatchShape", "Input", "Tokenizing"]
+
 Batch = dict[str, NDArray[Any]]
 """Arrays by name, each [rows, ...]; for language models see `axlearn_inputs.rows`."""
 
