@@ -10,7 +10,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED, ConfigOr, Configurable, maybe_instantiate
-from axlearn_core.module import Layer
+from axlearn_core.module import Layer, remat
 from axlearn_layers.activations import activation
 from axlearn_layers.linear import Linear, Projection
 
@@ -74,10 +74,10 @@ class GatedFeedForward(FeedForward):
 
     def forward(self, x: jax.Array) -> jax.Array:
         gate_up = checkpoint_name(self.gate_up.forward(x), "feed_forward_gate_up")
-        return self.down.forward(jax.checkpoint(self._gated)(gate_up))
+        return remat(self._gated_down)(gate_up)
 
-    def _gated(self, gate_up: jax.Array) -> jax.Array:
-        return self._activation(gate_up[..., 0, :]) * gate_up[..., 1, :]
+    def _gated_down(self, gate_up: jax.Array) -> jax.Array:
+        return self.down.forward(self._activation(gate_up[..., 0, :]) * gate_up[..., 1, :])
 
 
 class DenseFeedForward(FeedForward):
@@ -103,7 +103,7 @@ class DenseFeedForward(FeedForward):
 
     def forward(self, x: jax.Array) -> jax.Array:
         hidden = checkpoint_name(self.up.forward(x), "feed_forward_up")
-        return self.down.forward(jax.checkpoint(self._activation)(hidden))
+        return remat(lambda hidden: self.down.forward(self._activation(hidden)))(hidden)
 
 
 def _down(cfg: Projection.Config, hidden: int, output: int) -> Projection.Config:

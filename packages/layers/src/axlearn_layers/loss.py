@@ -134,15 +134,16 @@ def _loss_with_gradients(
         sums, table_gradient = carry
         added, logit_gradient = _chunk_loss(chunk, cast_table, shape)
         gradient = logit_gradient.astype(hidden.dtype)
+        # As [dim, vocab_size], so that no compiler transposes the chunk's large gradient.
         table_gradient += jnp.einsum(
-            "bcv,bcd->vd", gradient, chunk.hidden, preferred_element_type=jnp.float32
+            "bcd,bcv->dv", chunk.hidden, gradient, preferred_element_type=jnp.float32
         )
         return (_add(sums, added), table_gradient), jnp.einsum("bcv,vd->bcd", gradient, cast_table)
 
-    start = (_nothing(), jnp.zeros(table.shape, jnp.float32))
+    start = (_nothing(), jnp.zeros(table.shape[::-1], jnp.float32))
     tokens = _Tokens(hidden, targets, weights)
     (sums, table_gradient), hidden_gradient = _over_chunks(step, start, tokens, chunk_size)
-    return sums, (hidden_gradient, table_gradient.astype(table.dtype))
+    return sums, (hidden_gradient, table_gradient.T.astype(table.dtype))
 
 
 def _scale_gradients(
