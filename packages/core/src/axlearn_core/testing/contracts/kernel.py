@@ -98,18 +98,19 @@ class KernelContract(NamedContract):
 
     def test_bfloat16_comes_in_and_out(self) -> None:
         """The reference computes in float32 with the same, rounded inputs."""
+        kernel, reference = self.kernel(), self._reference()
         for name, case in self.cases(_rng()).items():
-            narrow = Case(replace(case.spec, dtype="bfloat16"), _cast(case.inputs, "bfloat16"))
-            if self.kernel().supports(narrow.spec) is not None:
+            inputs, spec = _cast(case.inputs, "bfloat16"), replace(case.spec, dtype="bfloat16")
+            if kernel.supports(spec) is not None:
                 continue
-            wide = Case(case.spec, _cast(narrow.inputs, "float32"))
-            output = compiled(lambda inputs, spec=narrow.spec: self.kernel()(spec, inputs))(
-                narrow.inputs
-            )
-            assert output.dtype == jnp.bfloat16, name
-            want = self._reference()(wide.spec, wide.inputs)
-            got = np.asarray(output, np.float32)
-            assert_trees_close(got, want, tolerance=self.narrow_tolerance)
+
+            @compiled
+            def both(inputs: Any, wide: Any = case.spec, narrow: Any = spec) -> Any:
+                return kernel(narrow, inputs), reference(wide, _cast(inputs, "float32"))
+
+            got, want = both(inputs)
+            assert got.dtype == jnp.bfloat16, name
+            assert_trees_close(np.float32(got), want, tolerance=self.narrow_tolerance)
 
     def _reference(self) -> Any:
         name = self.reference or f"axlearn-core/{self._op()}.reference"
