@@ -50,7 +50,9 @@ class TestFanIn(ConfigContract):
 
 class TestCPU(HardwareContract):
     name = "axlearn-core/cpu"
-    device_kinds = {"cpu": "host", "cpu 2": None}
+
+    def device_kinds(self):
+        return {"cpu": "host", "cpu 2": None}
 
 
 # Kernels.

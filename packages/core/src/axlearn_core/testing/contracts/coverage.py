@@ -97,7 +97,8 @@ def _advice(component: Registered, contract: type[ComponentContract]) -> str:
     if issubclass(contract, DistributionContract):
         body = [f'    distribution = "{component.distribution}"']
         if contract is MeshRuleContract:
-            body.append(f'    machines = {{"...": ("{component.name}", {{...}})}}')
+            body += ["", "    def machines(self):"]
+            body.append(f'        return {{"...": ("{component.name}", {{...}})}}')
         else:
             what = f"# every {component.kind} of {component.distribution}"
         return _shown(what, f"{component.kind.title().replace('-', '')}s", contract, body)
@@ -107,7 +108,7 @@ def _advice(component: Registered, contract: type[ComponentContract]) -> str:
         if contract is NamedContract:
             body.insert(0, f'    kind = "{component.kind}"')
         if contract is HardwareContract:
-            body.append('    device_kinds = {"...": "..."}  # chips by jax\'s name of the device')
+            body += ["", "    def device_kinds(self):", '        return {"...": "..."}']
         if contract is KernelContract:
             body += ["", "    def cases(self, rng):", '        return {"...": self.case(...)}']
         return _shown(what, name, contract, body)

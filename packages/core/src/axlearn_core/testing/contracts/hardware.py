@@ -24,8 +24,13 @@ class HardwareContract(NamedContract):
     """A backend is asked before JAX starts, overrides nothing, and says where numbers are from."""
 
     kind: ClassVar[str] = "hardware"
-    # Chips by the `jax.Device.device_kind` that they have, None for one that is none of them.
-    device_kinds: ClassVar[Mapping[str, str | None]]
+
+    def device_kinds(self) -> Mapping[str, str | None]:
+        """Returns the name of a chip by a `jax.Device.device_kind`, None where it is no chip's."""
+        raise NotImplementedError(
+            f"{type(self).__name__} needs examples: define device_kinds(self) and return a device "
+            "kind, as jax names it, of every chip: {'NVIDIA H100 80GB HBM3': 'h100'}"
+        )
 
     def backend(self) -> Hardware:
         hardware: Hardware = self.registered().load()()
@@ -93,9 +98,10 @@ class HardwareContract(NamedContract):
         backend = self.backend()
         names = [chip.name for chip in backend.chips]
         assert len(set(names)) == len(names), f"two chips have one name: {names}"
-        unseen = set(names) - set(self.device_kinds.values())
-        assert not unseen, f"device_kinds must have an example of {', '.join(sorted(unseen))}"
-        for kind, name in self.device_kinds.items():
+        kinds = self.device_kinds()
+        unseen = set(names) - set(kinds.values())
+        assert not unseen, f"device_kinds() lacks an example of {', '.join(sorted(unseen))}"
+        for kind, name in kinds.items():
             chip = backend.chip(kind)
             assert (chip.name if chip else None) == name, kind
 

@@ -15,31 +15,40 @@ from axlearn_core.training.trainer import Trainer
 class MeshRuleContract(DistributionContract):
     """The rules of a distribution give each machine the mesh that they claim.
 
-    `machines` says which, and has a machine for every rule::
+    A test that takes the fixture `machine` runs once for each::
 
-        machines = {"gpu-h100-64": ("gpu-nodes", {"data": 8, "fsdp": 8})}
+        class TestMeshRules(MeshRuleContract):
+            distribution = "acme-hardware"
+
+            def machines(self):
+                return {"gpu-h100-64": ("gpu-nodes", {"data": 8, "fsdp": 8})}
     """
 
     kind: ClassVar[str] = "mesh-rule"
-    # Machine to the name of its rule, and to the sizes of its mesh's axes that are above 1.
-    machines: ClassVar[Mapping[str, tuple[str, Mapping[str, int]]]]
+
+    def machines(self) -> Mapping[str, tuple[str, Mapping[str, int]]]:
+        """Returns machines, for every rule one: its rule, and the axes of its mesh above 1."""
+        raise NotImplementedError(
+            f"{type(self).__name__} needs machines: define machines(self) and return "
+            "{'gpu-h100-64': ('the rule's name', {'data': 8, 'fsdp': 8})}, for every rule one"
+        )
 
     @classmethod
     def covers(cls, component: Registered) -> bool:
-        named = component.name in {name for name, _ in cls.machines.values()}
+        named = component.name in {name for name, _ in cls().machines().values()}
         return super().covers(component) and named
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         if "machine" in metafunc.fixturenames:
-            metafunc.parametrize("machine", self.machines)
+            metafunc.parametrize("machine", self.machines())
 
     def test_a_machine_gets_its_rule(self, machine: str) -> None:
-        rule, (name, _) = select_mesh_rule(get_registry(), machine), self.machines[machine]
+        rule, (name, _) = select_mesh_rule(get_registry(), machine), self.machines()[machine]
         assert rule is not None, f"no rule is for {machine}"
         assert rule.qualified_name == f"{self.distribution}/{name}"
 
     def test_a_machine_gets_the_mesh_of_its_size(self, machine: str) -> None:
-        name, sizes = self.machines[machine]
+        name, sizes = self.machines()[machine]
         rule = get_registry().get(self.kind, f"{self.distribution}/{name}")
         changed: Any = load_mesh_rule(rule)(Trainer.default_config())
         count = int(machine.rpartition("-")[2])
