@@ -130,4 +130,4 @@ def test_a_component_without_contract_is_named_with_what_to_write():
 def test_coverage_counts_what_is_registered():
     with isolated_registry(RECORD, BIGRAM):
         report = check_coverage("test", [TestScaling, TestBigramModel, OfRows, 1])
-    assert report == "2 of 2 registered layers and models are under contract"
+    assert report == "2 of 2 components of test are under contract"
