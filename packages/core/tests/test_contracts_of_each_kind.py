@@ -19,7 +19,6 @@ from axlearn_core.plugins import (
     ExperimentRecord,
     HardwareRecord,
     KernelRecord,
-    LearnerRecord,
     MeshRuleRecord,
     get_registry,
 )
@@ -150,13 +149,6 @@ class OfDescent(contracts.LearnerContract):
         return self.kind.Config(learning_rate=0.1)
 
 
-class TestDescent(OfDescent):
-    @pytest.fixture(autouse=True)
-    def registered(self, axlearn_registry):
-        where = "axlearn_core.testing.tiny:GradientDescent"
-        axlearn_registry(LearnerRecord("descent", where, "Descends."))
-
-
 class Remembering(tiny.GradientDescent):
     """Has the last gradients for a state, and says nothing of their axes."""
 
@@ -183,7 +175,8 @@ class SumOfAll(tiny.GradientDescent):
 
 def test_state_that_is_placed_elsewhere_is_found():
     fails(
-        "", of(OfDescent, Remembering).test_state_shaped_like_a_parameter_is_placed_as_the_parameter
+        None,
+        of(OfDescent, Remembering).test_state_shaped_like_a_parameter_is_placed_as_the_parameter,
     )
 
 
