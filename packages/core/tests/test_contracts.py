@@ -2,7 +2,6 @@
 
 import json
 import struct
-from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,15 +95,10 @@ class TestBlockedAttention(OfAttention):
 
 
 class OfRaggedMatmul(KernelContract):
-    platform = "cpu"
-
-    def on(self, case, platform):
-        return case._replace(spec=replace(case.spec, platform=platform))
-
     def of_groups(self, rng, *sizes, beyond=0):
         rows = rng.normal(size=(sum(sizes) + beyond, 5)).astype(np.float32)
         weights = rng.normal(size=(len(sizes), 5, 3)).astype(np.float32)
-        return self.on(self.case(ragged_matmul, rows, weights, jnp.array(sizes)), self.platform)
+        return self.case(ragged_matmul, rows, weights, jnp.array(sizes))
 
     def cases(self, rng):
         return {
@@ -123,7 +117,7 @@ class TestXLARaggedMatmul(OfRaggedMatmul):
     platform = "gpu"  # for which it is; a CPU computes the same, slowly
 
     def refusals(self, rng):
-        return {"computes every row for every group": self.on(self.of_groups(rng, 2), "cpu")}
+        return {"computes every row for every group": self.of_groups(rng, 2).on("cpu")}
 
 
 class TestBlockedRaggedMatmul(OfRaggedMatmul):
@@ -131,7 +125,7 @@ class TestBlockedRaggedMatmul(OfRaggedMatmul):
 
     def refusals(self, rng):
         return {
-            "are for cpus, this is gpu": self.on(self.of_groups(rng, 2), "gpu"),
+            "are for cpus, this is gpu": self.of_groups(rng, 2).on("gpu"),
             "no rows": self.of_groups(rng, 0, 0),
         }
 

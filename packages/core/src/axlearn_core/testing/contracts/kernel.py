@@ -23,6 +23,10 @@ class Case(NamedTuple):
     spec: Any  # the op's specification
     inputs: Any  # the op's arrays
 
+    def on(self, platform: str) -> Case:
+        """Returns the case as it is on another platform, for the choice among kernels."""
+        return self._replace(spec=replace(self.spec, platform=platform))
+
 
 class KernelContract(NamedContract):
     """A kernel computes what the reference does, with its gradients, or says why it cannot.
@@ -39,6 +43,9 @@ class KernelContract(NamedContract):
 
     kind: ClassVar[str] = "kernel"
     reference: ClassVar[str | None] = None  # registered name; None: core's `OP.reference`
+    # That cases are on; None: where the tests run. For a kernel of other hardware that a CPU can
+    # compute too, or interpret.
+    platform: ClassVar[str | None] = None
     # float32 keeps 24 bits, 6e-8; the sums of an example are short.
     tolerance: ClassVar[float] = 1e-5
     # bfloat16 keeps 8 bits, 2^-9 for each rounding, of which a kernel makes some.
@@ -63,7 +70,7 @@ class KernelContract(NamedContract):
             try:
                 op(*arrays, **options)
             except Caught as caught:
-                return caught.case
+                return caught.case.on(self.platform) if self.platform else caught.case
         raise AssertionError(f"{op} has not asked for a kernel of {name}")
 
     def kernel(self) -> Any:
