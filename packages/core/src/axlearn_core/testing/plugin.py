@@ -92,8 +92,9 @@ def _axlearn_compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """A folder for compiled programs, for all tests of a session."""
     import jax
 
+    before = jax.config.values["jax_compilation_cache_dir"]
     yield str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture
