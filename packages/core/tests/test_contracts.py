@@ -1,133 +1,179 @@
-"""The contracts themselves: they pass what is right, and find what is wrong."""
+"""Every component that core registers under its contract."""
 
-import jax
+import json
+import struct
+
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from axlearn_core.module import FanIn, Layer, ParameterSpec
-from axlearn_core.plugins import LayerRecord, ModelRecord
-from axlearn_core.testing.contracts import LayerContract, ModelContract, check_coverage
-from axlearn_core.testing.registries import isolated_registry
-from axlearn_core.testing.tiny import BigramModel
-
-RECORD = LayerRecord("scaling", f"{__name__}:Scaling", "Multiplies.")
-BIGRAM = ModelRecord("bigram", "axlearn_core.testing.tiny:BigramModel", "A table.")
-
-
-class Scaling(Layer):
-    """y = x W, what a good layer does; the layers below each do one thing wrong."""
-
-    def own_parameters(self):
-        initializer = FanIn.default_config().instantiate()
-        return {"weight": ParameterSpec((4, 2), (self.axis, "mlp"), initializer)}
-
-    axis = "embed"
-
-    def forward(self, x):
-        return x @ self.param("weight").astype(x.dtype)
-
-
-class OtherShape(Scaling):
-    def initialize(self, key):
-        return {"weight": jnp.ones((4, 4))}
-
-
-class UnknownAxis(Scaling):
-    axis = "emebd"
-
-
-class Idle(Scaling):
-    def forward(self, x):
-        return x + 0 * self.param("weight").sum().astype(x.dtype)
-
-
-class Infinite(Scaling):
-    def forward(self, x):
-        return x * jnp.sqrt(0 * self.param("weight").sum()).astype(x.dtype)
-
-
-class Widening(Scaling):
-    def forward(self, x):
-        return x @ self.param("weight").astype("float32")
-
-
-class Remembering(Scaling):
-    """Computes something else when it is traced."""
-
-    def forward(self, x):
-        return (2 if isinstance(x, jax.core.Tracer) else 1) * super().forward(x)
-
-
-class OfRows(LayerContract):
-    kind = Scaling
-
-    def config(self):
-        return self.kind.default_config()
-
-    def inputs(self, rng):
-        return (rng.normal(size=(4, 3, 4)).astype(np.float32),)
-
-
-class TestScaling(OfRows):
-    @pytest.fixture(autouse=True)
-    def registered(self):
-        with isolated_registry(RECORD):
-            yield
-
-
-class TestBigramModel(ModelContract):
-    @pytest.fixture(autouse=True)
-    def registered(self):
-        with isolated_registry(BIGRAM):
-            yield
-
-    def config(self):
-        return BigramModel.Config(vocab_size=8)
-
-    def inputs(self, rng):
-        ids = rng.integers(0, 8, (2, 4, 6), np.int32)
-        weights = rng.uniform(size=(4, 6)).astype(np.float32)
-        return ({"input_ids": ids[0], "target_ids": ids[1], "target_weights": weights},)
-
-
-@pytest.mark.parametrize(
-    ("layer", "test"),
-    [
-        (OtherShape, "test_initialized_parameters_are_as_declared"),
-        (UnknownAxis, "test_logical_axes_have_sharding_rules"),
-        (Idle, "test_every_trainable_parameter_has_a_gradient"),
-        (Infinite, "test_gradients_are_finite"),
-        (Remembering, "test_compiled_equals_eager"),
-        (Scaling, "test_the_registry_knows_its_name"),
-    ],
+from axlearn_core.kernels import (
+    LinearBias,
+    attention,
+    causal,
+    full,
+    ragged_matmul,
+    same_segment,
+    window,
 )
-def test_what_is_wrong_fails(layer, test):
-    contract = type(f"Of{layer.__name__}", (OfRows,), {"kind": layer})()
-    with pytest.raises(AssertionError), isolated_registry():
-        getattr(contract, test)()
+from axlearn_core.module import Constant, FanIn, Normal
+from axlearn_core.observe.writers import JsonlWriter, TensorBoardWriter
+from axlearn_core.testing.contracts import (
+    ConfigContract,
+    HardwareContract,
+    KernelContract,
+    WriterContract,
+    check_coverage,
+)
+
+# Initializers.
 
 
-def test_an_output_wider_than_the_input_fails():
-    contract = type("OfWidening", (OfRows,), {"kind": Widening})()
-    with pytest.raises(AssertionError):
-        contract.test_outputs_have_the_dtype_of_the_inputs("float32")
+class TestConstant(ConfigContract):
+    def config(self):
+        return Constant.Config(value=0.5)
 
 
-def test_an_author_is_told_what_to_define():
-    with pytest.raises(NotImplementedError, match=r"Contract needs an example.*config\(self\)"):
-        LayerContract().config()
+class TestNormal(ConfigContract):
+    def config(self):
+        return Normal.default_config()
 
 
-def test_a_component_without_contract_is_named_with_what_to_write():
-    with (
-        isolated_registry(RECORD, BIGRAM),
-        pytest.raises(AssertionError, match=r"1 of 2(.|\n)*class TestScaling\(LayerContract\)"),
-    ):
-        check_coverage("test", [TestBigramModel])
+class TestFanIn(ConfigContract):
+    def config(self):
+        return FanIn.default_config()
 
 
-def test_coverage_counts_what_is_registered():
-    with isolated_registry(RECORD, BIGRAM):
-        report = check_coverage("test", [TestScaling, TestBigramModel, OfRows, 1])
-    assert report == "2 of 2 registered layers and models are under contract"
+# Hardware.
+
+
+class TestCPU(HardwareContract):
+    name = "axlearn-core/cpu"
+
+    def device_kinds(self):
+        return {"cpu": "host", "cpu 2": None}
+
+
+# Kernels.
+
+
+class OfAttention(KernelContract):
+    def arrays(self, rng):
+        shapes = [(2, 9, heads, 4) for heads in (4, 2, 2)]
+        return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+    def cases(self, rng):
+        q, k, v = self.arrays(rng)
+        segments = np.repeat([[1] * 5 + [2] * 4], 2, axis=0)
+        places = {"query_segments": segments, "key_segments": segments}
+        sinks = rng.normal(size=4).astype(np.float32)
+        bias = LinearBias((0.5, 0.25, 0.125, 0.0625))
+        return {
+            "causal": self.case(attention, q, k, v, mask=causal()),
+            "every key": self.case(attention, q, k[:, :5], v[:, :5, :, :3], mask=full()),
+            "packed": self.case(attention, q, k, v, mask=causal() & same_segment(), **places),
+            "window, cap": self.case(attention, q, k, v, mask=causal() & window(3), logit_cap=5.0),
+            "bias, sinks": self.case(attention, q, k, v, mask=causal(), bias=bias, sinks=sinks),
+        }
+
+    def placed(self, rng):
+        q, k, v = self.arrays(rng)
+        place = {"query_positions": np.array([[3], [7]]), "key_positions": np.arange(9)}
+        return self.case(attention, q[:, :1], k, v, mask=causal(), **place)
+
+
+class TestReferenceAttention(OfAttention):
+    name = "axlearn-core/attention.reference"
+    reference = "axlearn-core/attention.blocked"  # for one of its own, look in test_kernels_*
+
+
+class TestBlockedAttention(OfAttention):
+    name = "axlearn-core/attention.blocked"
+
+    def refusals(self, rng):
+        return {"positions are known only when running": self.placed(rng)}
+
+
+class OfRaggedMatmul(KernelContract):
+    def of_groups(self, rng, *sizes, beyond=0):
+        rows = rng.normal(size=(sum(sizes) + beyond, 5)).astype(np.float32)
+        weights = rng.normal(size=(len(sizes), 5, 3)).astype(np.float32)
+        return self.case(ragged_matmul, rows, weights, jnp.array(sizes))
+
+    def cases(self, rng):
+        return {
+            "an empty group": self.of_groups(rng, 3, 0, 70),
+            "rows of no group": self.of_groups(rng, 2, 5, beyond=3),
+        }
+
+
+class TestReferenceRaggedMatmul(OfRaggedMatmul):
+    name = "axlearn-core/ragged_matmul.reference"
+    reference = "axlearn-core/ragged_matmul.ragged_dot"
+
+
+class TestXLARaggedMatmul(OfRaggedMatmul):
+    name = "axlearn-core/ragged_matmul.ragged_dot"
+    platform = "gpu"  # for which it is; a CPU computes the same, slowly
+
+    def refusals(self, rng):
+        return {"computes every row for every group": self.of_groups(rng, 2).on("cpu")}
+
+
+class TestBlockedRaggedMatmul(OfRaggedMatmul):
+    name = "axlearn-core/ragged_matmul.blocked"
+
+    def refusals(self, rng):
+        return {
+            "are for cpus, this is gpu": self.of_groups(rng, 2).on("gpu"),
+            "no rows": self.of_groups(rng, 0, 0),
+        }
+
+
+# Writers.
+
+
+class TestJsonlWriter(WriterContract):
+    def config(self):
+        return JsonlWriter.default_config()
+
+    def read(self, directory):
+        lines = (directory / "metrics.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        return {
+            (record["step"], name): value
+            for record in records
+            for name, value in record.items()
+            if name != "step"
+        }
+
+
+class TestTensorBoardWriter(WriterContract):
+    def config(self):
+        return TensorBoardWriter.default_config()
+
+    def read(self, directory):
+        """As TensorBoard does: where a session starts, what came from its step on is dropped."""
+        found = {}
+        for event in self.events(directory / "tensorboard"):
+            if event.session_log.status == SessionLog.START:
+                found = {key: value for key, value in found.items() if key[0] < event.step}
+            for value in event.summary.value:
+                name = value.tag.removeprefix("train/")
+                found[event.step, name] = value.simple_value
+        return found
+
+    def events(self, folder):
+        """Reads event files: records of length, checksum of it, data, checksum of that."""
+        for path in sorted(folder.iterdir()):
+            data, start = path.read_bytes(), 0
+            while start < len(data):
+                (length,) = struct.unpack_from("<Q", data, start)
+                yield Event.FromString(data[start + 12 : start + 12 + length])
+                start += 12 + length + 4
+
+
+def test_every_registered_component_is_under_contract(capsys):
+    report = check_coverage("axlearn-core", globals().values())
+    with capsys.disabled():
+        print(f"\n{report}")

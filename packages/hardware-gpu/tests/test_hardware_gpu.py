@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from axlearn_core.hardware import apply_environment, load_mesh_rule, select_mesh_rule
-from axlearn_core.plugins import get_registry
 from axlearn_hardware_gpu import CHIPS, SETTINGS, NvidiaGPU
 
 
@@ -45,37 +43,9 @@ def test_a_host_without_has_none(tmp_path):
     assert NvidiaGPU(tmp_path).probe({}) is None
 
 
-def test_probing_imports_no_jax():
-    program = (
-        "import sys\n"
-        "from axlearn_hardware_gpu import NvidiaGPU\n"
-        "gpu = NvidiaGPU(); gpu.probe({}); gpu.missing(); gpu.settings()\n"
-        "print('jax' in sys.modules)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
-
-
 def test_jax_without_cuda_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setattr("axlearn_hardware_gpu.backend.find_spec", lambda name: None)
     assert "pip install 'axlearn-hardware-gpu[cuda12]'" in NvidiaGPU().missing()
-
-
-def test_what_the_user_set_stays(monkeypatch):
-    monkeypatch.delitem(sys.modules, "jax", raising=False)
-    mine = "--xla_gpu_enable_latency_hiding_scheduler=false"
-    environment = {"XLA_CLIENT_MEM_FRACTION": "0.5", "XLA_FLAGS": mine}
-    apply_environment(NvidiaGPU(), environment)
-    assert environment["XLA_CLIENT_MEM_FRACTION"] == "0.5"
-    assert environment["XLA_FLAGS"].startswith(f"{mine} ")
-    assert environment["XLA_FLAGS"].count("latency_hiding") == 1
-
-
-def test_the_old_name_of_a_variable_counts_as_set(monkeypatch):
-    monkeypatch.delitem(sys.modules, "jax", raising=False)
-    environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
-    apply_environment(NvidiaGPU(), environment)
-    assert "XLA_CLIENT_MEM_FRACTION" not in environment
 
 
 def test_xla_knows_every_flag():
@@ -101,44 +71,6 @@ def test_a_chip_has_a_source_and_plausible_numbers(chip):
     assert 20 * 2**30 < chip.memory_bytes < 300 * 2**30
     assert 0.2e12 < chip.memory_bandwidth < 10e12
     assert (chip.interconnect == "") == (chip.interconnect_bandwidth is None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("NVIDIA A100-SXM4-40GB", "a100-40"),
-        ("NVIDIA A100-SXM4-80GB", "a100-80"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA B300 SXM6 AC", "b300"),
-        ("NVIDIA L40S", "l40s"),
-    ],
-)
-def test_a_device_kind_names_its_chip(kind, name):
-    assert NvidiaGPU().chip(kind).name == name
-
-
-@pytest.mark.parametrize("kind", ["NVIDIA H100 NVL", "NVIDIA H200 NVL"])
-def test_an_unlisted_card_is_not_taken_for_its_namesake(kind):
-    assert NvidiaGPU().chip(kind) is None
-
-
-@pytest.mark.parametrize(
-    ("machine", "mesh"),
-    [
-        ("gpu-l4-4", {"data": -1}),
-        ("gpu-h100-8", {"fsdp": -1}),
-        ("gpu-a100-80-1", {"fsdp": -1}),
-        ("gpu-h100-64", {"data": -1, "fsdp": 8}),
-        ("gpu-gb200-72", {"fsdp": -1}),
-        ("gpu-gb200-144", {"data": -1, "fsdp": 8}),
-    ],
-)
-def test_a_machine_gets_the_mesh_of_its_size(machine, mesh):
-    rule = select_mesh_rule(get_registry(), machine)
-    assert rule.distribution == "axlearn-hardware-gpu"
-    assert load_mesh_rule(rule).config.mesh_shape == mesh
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from axlearn_core.hardware import apply_environment, load_mesh_rule, select_mesh_rule
-from axlearn_core.plugins import get_registry
 from axlearn_hardware_tpu import CHIPS, SETTINGS, TOPOLOGIES, TPU
 
 
@@ -47,29 +45,9 @@ def test_a_host_without_has_none(tmp_path):
     assert TPU(tmp_path).probe({}) is None
 
 
-def test_probing_imports_no_jax():
-    program = (
-        "import sys\n"
-        "from axlearn_hardware_tpu import TPU\n"
-        "tpu = TPU(); tpu.probe({}); tpu.missing(); tpu.settings()\n"
-        "print('jax' in sys.modules)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
-
-
 def test_jax_without_libtpu_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setattr("axlearn_hardware_tpu.backend.find_spec", lambda name: None)
     assert "pip install 'axlearn-hardware-tpu[tpu]'" in TPU().missing()
-
-
-def test_what_the_user_set_stays(monkeypatch):
-    monkeypatch.delitem(sys.modules, "jax", raising=False)
-    mine = "--xla_tpu_enable_async_all_to_all=false"
-    environment = {"LIBTPU_INIT_ARGS": mine}
-    apply_environment(TPU(), environment)
-    assert environment["LIBTPU_INIT_ARGS"].startswith(f"{mine} ")
-    assert environment["LIBTPU_INIT_ARGS"].count("async_all_to_all") == 1
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
@@ -79,36 +57,6 @@ def test_a_chip_has_a_source_and_plausible_numbers(chip):
     assert chip.peak_flops["float32"] == chip.peak_flops["bfloat16"]
     assert 16 * 2**30 <= chip.memory_bytes <= 192 * 2**30
     assert 0.5e12 < chip.memory_bandwidth < 8e12
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("TPU v4", "v4"),
-        ("TPU v5 lite", "v5e"),
-        ("TPU v5", "v5p"),
-        ("TPU v6 lite", "v6e"),
-        ("TPU7x", "7x"),
-    ],
-)
-def test_a_device_kind_names_its_chip(kind, name):
-    assert TPU().chip(kind).name == name
-
-
-@pytest.mark.parametrize(
-    ("machine", "mesh"),
-    [
-        ("tpu-v5p-64", {"fsdp": -1}),
-        ("tpu-7x-8", {"fsdp": -1}),
-        ("tpu-v5e-1", {"fsdp": -1}),
-        ("tpu-v6e-256", {"fsdp": -1}),
-        ("tpu-v6e-512", {"data": -1, "fsdp": 256}),
-    ],
-)
-def test_a_machine_gets_the_mesh_of_its_size(machine, mesh):
-    rule = select_mesh_rule(get_registry(), machine)
-    assert rule.distribution == "axlearn-hardware-tpu"
-    assert load_mesh_rule(rule).config.mesh_shape == mesh
 
 
 @pytest.mark.parametrize(

@@ -48,14 +48,6 @@ def test_a_new_iterator_goes_on_where_the_state_was_taken(make_input, done):
     assert_same(take(second, 5), take(first, 5))
 
 
-def test_the_state_of_one_process_serves_any_number(make_input):
-    one = make_input().batches()
-    take(one, 3)
-    other = make_input().batches(process_index=1, process_count=2)
-    other.set_state(one.get_state())
-    assert_same(take(other, 1), [{k: v[2:] for k, v in next(one).items()}])
-
-
 def test_one_epoch_has_every_target_exactly_once(make_input, texts):
     for split, documents in texts.items():
         source = make_input(split=split, num_epochs=1, batch_size=5)
@@ -85,12 +77,6 @@ def test_each_epoch_has_another_order(make_input):
 def test_another_seed_has_another_order(make_input):
     one, other = (targets(take(make_input(seed=seed).batches(), 3)) for seed in (0, 1))
     assert one.tolist() != other.tolist()
-
-
-def test_the_shapes_are_known_without_reading(make_input):
-    source = make_input()
-    batch = next(source.batches())
-    assert {k: (v.shape, v.dtype) for k, v in batch.items()} == source.batch_shape()
 
 
 def test_the_description_tells_data_and_order_apart(make_input):

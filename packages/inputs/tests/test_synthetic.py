@@ -19,20 +19,6 @@ def take(iterator, count):
     return [batch["input_ids"] for batch in itertools.islice(iterator, count)]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_any_number_of_processes_sees_the_same_global_batches(count):
-    parts = [take(make().batches(process_index=i, process_count=count), 3) for i in range(count)]
-    joined = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
-    np.testing.assert_array_equal(joined, take(make().batches(), 3))
-
-
-def test_a_new_iterator_goes_on_where_the_state_was_taken():
-    first, second = make().batches(), make().batches()
-    take(first, 5)
-    second.set_state(first.get_state())
-    np.testing.assert_array_equal(take(second, 2), take(first, 2))
-
-
 def test_each_token_has_only_its_successors():
     batches = list(make(num_batches=50).batches())
     pairs = {

@@ -1,35 +1,8 @@
-import importlib
 import os
-import sys
 
 import pytest
 
 from axlearn_core.plugins import discover
-from axlearn_core.testing.distributions import write_distribution
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder on sys.path to install fake distributions into."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    yield folder
-    packages = {path.name for path in folder.iterdir()}
-    for module in [name for name in sys.modules if name.partition(".")[0] in packages]:
-        del sys.modules[module]
-
-
-@pytest.fixture
-def install(site):
-    """Installs a fake distribution; takes what write_distribution takes after the path."""
-
-    def install(*args, **kwargs):
-        package = write_distribution(site, *args, **kwargs)
-        importlib.invalidate_caches()
-        return package
-
-    return install
 
 
 @pytest.fixture
@@ -53,3 +26,9 @@ def find():
         return found[0]
 
     return find
+
+
+@pytest.fixture
+def site(axlearn_install, tmp_path):
+    """The folder that `axlearn_install` installs into."""
+    return tmp_path / "site"

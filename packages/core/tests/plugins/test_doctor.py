@@ -96,12 +96,12 @@ def check(check_alone, here):
 
 
 @pytest.fixture
-def check_alone(install):
+def check_alone(axlearn_install):
     """The same with a process of its own to read the plugin."""
 
     def check(source=QUIET, *, name="acme-parts", requires=CORE, modules=None, **options):
         modules = {"parts": MODULE, **(modules or {})}
-        install(name, plugin=source, requires=requires, modules=modules, **options)
+        axlearn_install(name, plugin=source, requires=requires, modules=modules, **options)
         return check_plugin(name)
 
     return check
@@ -188,10 +188,11 @@ def test_a_backend_must_be_of_the_platform_of_its_record(check):
     assert "must be of the platform that the record says, 'acne'" in finding.what
 
 
-def test_two_backends_of_one_platform_are_a_warning(check):
+def test_two_backends_of_one_platform_are_a_warning(check, axlearn_install):
     record = "HardwareRecord('a', 'axlearn_core.hardware.cpu:CPU', 'A chip.', platform='cpu')"
-    finding = only(check(plugin("hardware", record)), "warning")
-    assert "axlearn-core/cpu is of the same platform" in finding.what
+    axlearn_install("acme-other", plugin=plugin("hardware", record), requires=CORE)
+    finding = only(check(plugin("hardware", record.replace("'a'", "'b'"))), "warning")
+    assert "acme-other/a is of the same platform" in finding.what
 
 
 def test_a_summary_fits_into_a_line(check):
@@ -211,8 +212,10 @@ def test_a_command_of_core_stays_core_s(check):
     assert finding.fix.endswith("axl acme-parts/train")
 
 
-def test_a_name_that_another_plugin_has_is_a_warning_that_says_what_to_write(check, install):
-    install("acme-other", plugin=layer(), requires=CORE)
+def test_a_name_that_another_plugin_has_is_a_warning_that_says_what_to_write(
+    check, axlearn_install
+):
+    axlearn_install("acme-other", plugin=layer(), requires=CORE)
     finding = only(check(layer()), "warning")
     assert "shares its name with acme-other/norm, so the bare name is an error" in finding.what
     assert finding.fix == "rename it, or always write acme-parts/norm"
@@ -237,33 +240,33 @@ def test_a_heavy_import_is_seen_although_it_is_here_already(check_alone, site, m
     assert "it imports jax when" in only(check_alone(f"import jax\n{QUIET}"), "error").what
 
 
-def test_a_slow_import_is_a_warning_with_its_seconds(install, monkeypatch):
+def test_a_slow_import_is_a_warning_with_its_seconds(axlearn_install, monkeypatch):
     plugin = Plugin("acme-parts", "1.0", "acme-parts", "ok", import_seconds=0.8)
     monkeypatch.setattr(READER, lambda *_: alone.Reading((plugin,), None))
-    install("acme-parts", plugin=QUIET, requires=CORE)
+    axlearn_install("acme-parts", plugin=QUIET, requires=CORE)
     assert "importing it takes 0.8 s" in only(check_plugin("acme-parts"), "warning").what
 
 
-def test_of_several_imports_the_quickest_counts(install, tmp_path):
+def test_of_several_imports_the_quickest_counts(axlearn_install, tmp_path):
     source = (
         "import pathlib, time\n"
         f"first = pathlib.Path({str(tmp_path / 'first')!r})\n"
         "time.sleep(0 if first.exists() else 0.6)\nfirst.touch()\n"
     )
-    install("acme-parts", plugin=source + QUIET, requires=CORE)
+    axlearn_install("acme-parts", plugin=source + QUIET, requires=CORE)
     assert check_plugin("acme-parts") == ()
 
 
-def test_an_import_that_never_ends_is_stopped(install):
-    install("acme-parts", plugin="import time; time.sleep(600)", requires=CORE)
+def test_an_import_that_never_ends_is_stopped(axlearn_install):
+    axlearn_install("acme-parts", plugin="import time; time.sleep(600)", requires=CORE)
     reading = alone.read_alone("acme-parts", [], limit=1.0)
     assert reading.ended == "importing it took more than 1 s, and was stopped"
 
 
-def test_what_did_not_end_well_alone_is_not_imported_here(install, monkeypatch):
+def test_what_did_not_end_well_alone_is_not_imported_here(axlearn_install, monkeypatch):
     ended = alone.Reading((), "importing it took more than 30 s, and was stopped")
     monkeypatch.setattr(READER, lambda *_: ended)
-    install("acme-parts", plugin=QUIET, requires=CORE)
+    axlearn_install("acme-parts", plugin=QUIET, requires=CORE)
     assert only(check_plugin("acme-parts"), "error").what == ended.ended
     assert "acme_parts._plugin" not in sys.modules
 
@@ -314,24 +317,24 @@ def test_the_entry_point_is_called_like_the_distribution(check):
     assert finding.fix.startswith('write acme-parts = "acme_parts._plugin" in pyproject.toml')
 
 
-def test_the_package_is_called_like_the_distribution(here, install, site):
-    install("acme-parts", plugin=QUIET, requires=CORE)
+def test_the_package_is_called_like_the_distribution(here, axlearn_install, site):
+    axlearn_install("acme-parts", plugin=QUIET, requires=CORE)
     entry_points(site, "acme-parts", "other._plugin")
     (site / "acme_parts").rename(site / "other")
     finding = only(check_plugin("acme-parts"), "warning")
     assert finding.fix == "call the package acme_parts, or the distribution other"
 
 
-def test_an_entry_point_without_its_module_is_a_stale_installation(here, install, site):
-    install("acme-parts", requires=CORE)
+def test_an_entry_point_without_its_module_is_a_stale_installation(here, axlearn_install, site):
+    axlearn_install("acme-parts", requires=CORE)
     (site / "acme_parts/_plugin.py").unlink()
     finding = only(check_plugin("acme-parts"), "error")
     assert "its entry point names acme_parts._plugin, and there is no such module" in finding.what
     assert "install the plugin again (also an editable one" in finding.fix
 
 
-def test_an_entry_point_that_is_no_module_is_shown(here, install, site):
-    install("acme-parts", requires=CORE)
+def test_an_entry_point_that_is_no_module_is_shown(here, axlearn_install, site):
+    axlearn_install("acme-parts", requires=CORE)
     entry_points(site, "acme-parts", "acme-parts/_plugin.py")
     errors = [f for f in check_plugin("acme-parts") if f.severity == "error"]
     assert "must be a module such as 'acme_norms._plugin', got 'acme-parts/_plugin.py'" in (
@@ -344,8 +347,8 @@ def entry_points(site, name, value, group="axlearn_core.plugins"):
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
 
 
-def test_a_misspelt_group_is_shown_with_the_right_one(install, site):
-    install("acme-parts", requires=CORE)
+def test_a_misspelt_group_is_shown_with_the_right_one(axlearn_install, site):
+    axlearn_install("acme-parts", requires=CORE)
     entry_points(site, "acme-parts", "acme_parts._plugin", group="axlearn.plugins")
     finding = only(check_plugin("acme-parts"), "error")
     assert "its entry point is in the group 'axlearn.plugins', which axl does not" in finding.what
@@ -359,8 +362,8 @@ def test_a_distribution_that_is_no_plugin_is_told_so():
     assert "pytest" not in all_plugins()
 
 
-def test_an_unknown_distribution_is_answered_with_near_names(install):
-    install("acme-parts")
+def test_an_unknown_distribution_is_answered_with_near_names(axlearn_install):
+    axlearn_install("acme-parts")
     with pytest.raises(PluginError, match=r"there is no plugin 'acme-part'. Did you mean 'acme-p"):
         check_plugin("acme-part")
 
@@ -376,8 +379,8 @@ def test_strict_mode_does_not_end_an_examination(check_alone, monkeypatch):
     assert only(check_alone("1 / 0"), "error")
 
 
-def test_a_name_is_taken_as_pip_takes_it(here, install):
-    install("acme-parts", plugin=QUIET, requires=CORE)
+def test_a_name_is_taken_as_pip_takes_it(here, axlearn_install):
+    axlearn_install("acme-parts", plugin=QUIET, requires=CORE)
     assert check_plugin("Acme_Parts") == ()
 
 

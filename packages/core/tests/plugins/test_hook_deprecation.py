@@ -20,6 +20,7 @@ from axlearn_core.plugins import hookimpl
 def axlearn_run_started(event):
     pass
 """
+NEW = PLUGIN.replace("run_started", "step_completed")
 WHAT = "axlearn_run_started is deprecated since axlearn-core 0.3, and gone in 0.5"
 INSTEAD = "implement axlearn_step_completed"
 
@@ -36,8 +37,8 @@ def deprecated(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_plugin_stays_in_use_and_knows_what_it_implements(install, find):
-    install("acme-old", plugin=PLUGIN)
+def test_the_plugin_stays_in_use_and_knows_what_it_implements(axlearn_install, find):
+    axlearn_install("acme-old", plugin=PLUGIN)
     plugin = find("acme-old", AXLEARN_STRICT_PLUGINS="1")
     assert plugin.status == "ok" and plugin.problem is None
     (deprecation,) = plugin.deprecations
@@ -46,47 +47,49 @@ def test_the_plugin_stays_in_use_and_knows_what_it_implements(install, find):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_plugins_that_do_not_implement_it_hear_nothing(install, find):
-    install("acme-new", plugin=PLUGIN.replace("run_started", "step_completed"))
+def test_plugins_that_do_not_implement_it_hear_nothing(axlearn_install, find):
+    axlearn_install("acme-new", plugin=NEW)
     assert find("acme-new").deprecations == ()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_axl_plugins_names_plugin_hook_version_and_way_out(install):
-    install("acme-old", plugin=PLUGIN)
+def test_axl_plugins_names_plugin_hook_version_and_way_out(axlearn_install):
+    axlearn_install("acme-old", plugin=PLUGIN)
     output = CliRunner().invoke(axl, ["plugins"], catch_exceptions=False).output
     assert f"\nacme-old: {WHAT}\n  fix: {INSTEAD}\n" in output
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_axl_plugins_as_json_has_its_parts(install):
-    install("acme-old", plugin=PLUGIN)
+def test_axl_plugins_as_json_has_its_parts(axlearn_install):
+    axlearn_install("acme-old", plugin=PLUGIN)
+    axlearn_install("acme-new", plugin=NEW)
     output = CliRunner().invoke(axl, ["plugins", "--json"], catch_exceptions=False).output
     plugins = {plugin["distribution"]: plugin for plugin in json.loads(output)}
     (deprecation,) = plugins["acme-old"]["deprecations"]
     assert deprecation["hook"] == "axlearn_run_started" and deprecation["removed_in"] == "0.5"
-    assert plugins["axlearn-core"]["deprecations"] == []
+    assert plugins["acme-new"]["deprecations"] == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_doctor_finds_it(install):
-    install("acme-old", plugin=PLUGIN)
+def test_the_doctor_finds_it(axlearn_install):
+    axlearn_install("acme-old", plugin=PLUGIN)
     assert Finding("warning", WHAT, INSTEAD) in check_plugin("acme-old")
 
 
-def test_the_author_gets_a_warning_at_the_implementation(install, find):
-    package = install("acme-old", plugin=PLUGIN)
+def test_the_author_gets_a_warning_at_the_implementation(axlearn_install, find):
+    package = axlearn_install("acme-old", plugin=PLUGIN)
     with pytest.warns(HookDeprecation, match=f"{WHAT}: {INSTEAD}") as caught:
         find("acme-old")
     assert caught[0].filename.endswith(f"{package}/_plugin.py")
 
 
-def test_where_warnings_are_errors_it_is_the_problem_of_that_plugin_alone(install, find):
-    install("acme-old", plugin=PLUGIN)
+def test_where_warnings_are_errors_it_is_the_problem_of_that_plugin_alone(axlearn_install, find):
+    axlearn_install("acme-old", plugin=PLUGIN)
+    axlearn_install("acme-new", plugin=NEW)
     with warnings.catch_warnings():
         warnings.simplefilter("error", HookDeprecation)
         assert find("acme-old").problem.what == WHAT
-        assert find("axlearn-core").status == "ok"
+        assert find("acme-new").status == "ok"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -147,10 +147,10 @@ def test_a_registered_name_leads_back_to_its_class():
         assert registry.lookup("test/model/rms_norm") is Registry
 
 
-def test_the_fingerprint_holds_the_versions_in_use(install):
-    install("acme-good", "1.2.3")
-    install("acme-broken", plugin="import no_such_module")
-    install("acme-off")
+def test_the_fingerprint_holds_the_versions_in_use(axlearn_install):
+    axlearn_install("acme-good", "1.2.3")
+    axlearn_install("acme-broken", plugin="import no_such_module")
+    axlearn_install("acme-off")
     fingerprint = Registry(discover({"AXLEARN_DISABLE_PLUGINS": "acme-off"})).fingerprint()
     assert fingerprint["acme-good"] == "1.2.3"
     assert not {"acme-broken", "acme-off"} & fingerprint.keys()
@@ -167,9 +167,8 @@ def test_the_process_discovers_once_even_from_many_threads(monkeypatch):
     assert len(set(map(id, found))) == 1
 
 
-def test_problems_are_logged_at_first_use(install, monkeypatch, caplog):
-    monkeypatch.setattr("axlearn_core.plugins.registry._registry", None)
-    install("acme-broken", plugin="import no_such_module")
+def test_problems_are_logged_at_first_use(axlearn_install, caplog):
+    axlearn_install("acme-broken", plugin="import no_such_module")
     get_registry()
     assert "plugin acme-broken: importing" in caplog.text
 

@@ -20,10 +20,10 @@ def axlearn_layers():
 
 
 @pytest.fixture
-def heavy(install, monkeypatch):
+def heavy(axlearn_install, monkeypatch):
     """Installs a package that counts as heavy in this test, and returns its name."""
     monkeypatch.setattr(watch, "HEAVY", ("acme_runtime",))
-    return install("acme-runtime")
+    return axlearn_install("acme-runtime")
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def watched(distribution, **options):
     return next(plugin for plugin in found if plugin.distribution == distribution)
 
 
-def test_the_seconds_of_a_plugin_are_those_of_its_import_and_of_its_hooks(install, clock):
+def test_the_seconds_of_a_plugin_are_those_of_its_import_and_of_its_hooks(axlearn_install, clock):
     source = "import acme_clock\nacme_clock.now += 2\n" + LAYER.format(body="acme_clock.now += 3")
-    install("acme-slow", plugin=source)
-    install("acme-zero")
+    axlearn_install("acme-slow", plugin=source)
+    axlearn_install("acme-zero")
     assert watched("acme-slow", clock=lambda: clock.now).import_seconds == 5
     assert watched("acme-zero", clock=lambda: clock.now).import_seconds == 0
 
@@ -56,9 +56,9 @@ def test_a_plugin_is_slow_above_the_limit():
     assert "python -X importtime" in slowness.fix
 
 
-def test_a_heavy_import_is_a_problem_of_a_plugin_that_stays_in_use(install, find, heavy):
+def test_a_heavy_import_is_a_problem_of_a_plugin_that_stays_in_use(axlearn_install, find, heavy):
     source = f"from acme_plain import norms\n{LAYER.format(body='')}"
-    install("acme-plain", plugin=source, modules={"norms": f"\nimport {heavy}"})
+    axlearn_install("acme-plain", plugin=source, modules={"norms": f"\nimport {heavy}"})
     plugin = find("acme-plain")
     assert (plugin.status, len(plugin.components)) == ("ok", 1)
     chain = "(acme_plain._plugin:1 > acme_plain.norms:2 > acme_runtime)"
@@ -66,43 +66,45 @@ def test_a_heavy_import_is_a_problem_of_a_plugin_that_stays_in_use(install, find
     assert "take the import out of acme_plain._plugin" in plugin.problem.fix
 
 
-def test_a_heavy_import_in_a_hook_is_one_too(install, find, heavy):
-    install("acme-plain", plugin=LAYER.format(body=f"import {heavy}"))
+def test_a_heavy_import_in_a_hook_is_one_too(axlearn_install, find, heavy):
+    axlearn_install("acme-plain", plugin=LAYER.format(body=f"import {heavy}"))
     assert "(acme_plain._plugin:6 > acme_runtime)" in find("acme-plain").problem.what
 
 
-def test_of_a_package_between_only_the_line_into_it_is_shown(install, find, heavy):
-    install("acme-tools", modules={"a": "import acme_tools.b", "b": f"import {heavy}"})
-    install("acme-plain", plugin="import acme_tools.a")
+def test_of_a_package_between_only_the_line_into_it_is_shown(axlearn_install, find, heavy):
+    axlearn_install("acme-tools", modules={"a": "import acme_tools.b", "b": f"import {heavy}"})
+    axlearn_install("acme-plain", plugin="import acme_tools.a")
     assert "(acme_plain._plugin:1 > acme_tools.a:1 > acme_runtime)" in (
         find("acme-plain").problem.what
     )
 
 
-def test_looking_for_a_heavy_package_is_fine(install, find, heavy):
-    install("acme-plain", plugin=f"import importlib.util\nimportlib.util.find_spec('{heavy}')")
+def test_looking_for_a_heavy_package_is_fine(axlearn_install, find, heavy):
+    axlearn_install(
+        "acme-plain", plugin=f"import importlib.util\nimportlib.util.find_spec('{heavy}')"
+    )
     assert find("acme-plain").problem is None
 
 
-def test_the_failure_of_a_plugin_counts_more_than_its_heavy_import(install, find, heavy):
-    install("acme-plain", plugin=f"import {heavy}\n1 / 0")
+def test_the_failure_of_a_plugin_counts_more_than_its_heavy_import(axlearn_install, find, heavy):
+    axlearn_install("acme-plain", plugin=f"import {heavy}\n1 / 0")
     assert "ZeroDivisionError" in find("acme-plain").problem.what
 
 
-def test_strict_mode_makes_a_heavy_import_an_error(install, heavy):
-    install("acme-plain", plugin=f"import {heavy}")
+def test_strict_mode_makes_a_heavy_import_an_error(axlearn_install, heavy):
+    axlearn_install("acme-plain", plugin=f"import {heavy}")
     with pytest.raises(PluginError, match="plugin acme-plain: it imports acme_runtime"):
         discover({"AXLEARN_STRICT_PLUGINS": "1"})
 
 
-def test_discovery_leaves_no_finder_behind(install):
+def test_discovery_leaves_no_finder_behind(axlearn_install):
     before = list(sys.meta_path)
-    install("acme-broken", plugin="1 / 0")
+    axlearn_install("acme-broken", plugin="1 / 0")
     discover({})
     assert sys.meta_path == before
 
 
-def test_a_plugin_that_takes_long_is_named_while_one_waits(install, monkeypatch):
+def test_a_plugin_that_takes_long_is_named_while_one_waits(axlearn_install, monkeypatch):
     said, heard = [], threading.Event()
     monkeypatch.setitem(sys.modules, "acme_gate", heard)
 
@@ -110,7 +112,7 @@ def test_a_plugin_that_takes_long_is_named_while_one_waits(install, monkeypatch)
         said.append(message)
         heard.set()
 
-    install("acme-waits", plugin="import acme_gate\nacme_gate.wait(60)")
+    axlearn_install("acme-waits", plugin="import acme_gate\nacme_gate.wait(60)")
     plugin = watched("acme-waits", patience=0.0, say=say)
     assert plugin.status == "ok"
     assert (
@@ -119,21 +121,21 @@ def test_a_plugin_that_takes_long_is_named_while_one_waits(install, monkeypatch)
     ) in said
 
 
-def test_of_quick_plugins_nothing_is_said(install):
+def test_of_quick_plugins_nothing_is_said(axlearn_install):
     said = []
-    install("acme-quick")
+    axlearn_install("acme-quick")
     watched("acme-quick", patience=600.0, say=said.append)
     assert said == []
 
 
-def test_an_interrupt_says_which_plugin_was_imported(install):
-    install("acme-hang", plugin="raise KeyboardInterrupt")
+def test_an_interrupt_says_which_plugin_was_imported(axlearn_install):
+    axlearn_install("acme-hang", plugin="raise KeyboardInterrupt")
     way_out = "to go without it: AXLEARN_DISABLE_PLUGINS=acme-hang"
     with pytest.raises(KeyboardInterrupt, match=f"while plugin acme-hang was imported; {way_out}"):
         discover({})
 
 
-def test_what_a_plugin_prints_does_not_get_into_the_output(install, find, capsys):
-    install("acme-loud", plugin="print('welcome')")
+def test_what_a_plugin_prints_does_not_get_into_the_output(axlearn_install, find, capsys):
+    axlearn_install("acme-loud", plugin="print('welcome')")
     find("acme-loud")
     assert capsys.readouterr() == ("", "welcome\n")

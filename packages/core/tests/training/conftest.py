@@ -1,17 +1,15 @@
-"""Whole runs of the tiny experiment, in this process; each program is compiled once."""
+"""Whole runs of small experiments, in this process."""
 
 import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import jax
 import pytest
 
 from axlearn_core import _plugin
 from axlearn_core.observe.progress import Progress
 from axlearn_core.plugins import hookimpl
-from axlearn_core.testing import tiny
 from axlearn_core.testing.registries import isolated_registry
 from axlearn_core.training.trainer import Result
 
@@ -25,19 +23,6 @@ class Run(NamedTuple):
     @property
     def metrics(self):
         return (self.directory / "metrics.jsonl").read_bytes()
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """A folder for compiled programs, for all tests."""
-    yield str(tmp_path_factory.mktemp("compiled"))
-    jax.config.update("jax_compilation_cache_dir", None)
-
-
-@pytest.fixture
-def tiny_config(compiled):
-    """The tiny experiment on one device."""
-    return tiny.experiment().set(mesh_shape={"data": 1}, compile_cache=compiled)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from axlearn_core.training.summary import summary_lines
 
 
 @pytest.fixture
-def trainer(tiny_config):
-    return tiny_config.instantiate()
+def trainer(axlearn_tiny):
+    return axlearn_tiny.instantiate()
 
 
 @pytest.fixture

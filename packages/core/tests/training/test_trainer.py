@@ -30,11 +30,11 @@ def steps(run, key="loss"):
 
 
 @pytest.fixture
-def busy(tiny_config):
+def busy(axlearn_tiny):
     """A config that records, evaluates and saves often."""
-    tiny_config.evaluations["held_out"].set(every=2)
-    tiny_config.checkpoint.set(every=2)
-    return tiny_config.set(max_step=10, log_every=2)
+    axlearn_tiny.evaluations["held_out"].set(every=2)
+    axlearn_tiny.checkpoint.set(every=2)
+    return axlearn_tiny.set(max_step=10, log_every=2)
 
 
 def saved_bits(config, directory):

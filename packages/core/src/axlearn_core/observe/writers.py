@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -95,25 +97,46 @@ def _truncate(path: Path, after_step: int) -> None:
 
 
 class TensorBoardWriter(Writer):
-    """Writes event files below `tensorboard/`, for `tensorboard --logdir`."""
+    """Writes event files below `tensorboard/`, for `tensorboard --logdir`, one for each attempt.
+
+    `tensorboardX.SummaryWriter` would lose what its queue holds when it is flushed, and the whole
+    file when another attempt begins within the same second.
+    """
 
     def open(self, directory: Path, *, after_step: int) -> None:
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import RecordWriter
         except ImportError:
             raise UserError(
                 "the tensorboard writer needs tensorboardX: pip install 'axlearn-core[tensorboard]'"
             ) from None
-        # TensorBoard hides what an interrupted attempt wrote from purge_step on.
-        self._writer: Any = SummaryWriter(str(directory / "tensorboard"), purge_step=after_step + 1)
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder = directory / "tensorboard"
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names.
+        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._records: Any = RecordWriter(str(path))
+        self._add(file_version="brain.Event:2")
+        # TensorBoard hides what an interrupted attempt wrote from this step on.
+        self._add(step=after_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            tag = name if "/" in name else f"{kind}/{name}"
-            self._writer.add_scalar(tag, value, step)
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        named = [
+            Summary.Value(tag=name if "/" in name else f"{kind}/{name}", simple_value=value)
+            for name, value in values.items()
+        ]
+        self._add(step=step, summary=Summary(value=named))
 
     def flush(self) -> None:
-        self._writer.flush()
+        self._records.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        self._records.close()
+
+    def _add(self, **fields: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())

@@ -16,6 +16,7 @@ from axlearn_core.parallel.sharding import Rules
 from axlearn_core.testing.contracts.config import ConfigContract
 from axlearn_core.testing.contracts.subject import KEY, Subject, compiled, is_float
 from axlearn_core.testing.contracts.trees import assert_trees_close
+from axlearn_core.testing.devices import eight_devices
 
 MESH = {"expert": 2, "fsdp": 2, "model": 2}
 
@@ -143,12 +144,8 @@ class LayerContract(ConfigContract):
         assert_trees_close(again, subject.differentiated, tolerance=self.tolerance)
 
     def test_a_mesh_of_8_devices_changes_nothing(self) -> None:
-        if jax.device_count() < 8:
-            pytest.skip(
-                "needs 8 devices: set XLA_FLAGS=--xla_force_host_platform_device_count=8 in a "
-                "conftest.py, before jax starts"
-            )
-        subject, placement = self.subject(), Placement(make_mesh(MESH), self.rules)
+        placement = Placement(make_mesh(MESH, eight_devices()), self.rules)
+        subject = self.subject()
         shardings = parameter_shardings(subject.specs, placement.mesh, self.rules)
         state = jax.device_put(subject.state, shardings)
         inputs = jax.tree.map(lambda x: _placed(x, placement), subject.inputs)
