@@ -3,6 +3,7 @@
 from axlearn_inputs.manifest import Manifest, PreparedDataError, load_manifest
 from axlearn_inputs.packed import PackedInput
 from axlearn_inputs.prepare import prepare
+from axlearn_inputs.row_input import RowInput
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.synthetic import SyntheticInput
 from axlearn_inputs.tokenizers import (
@@ -19,6 +20,7 @@ __all__ = [
     "PackedInput",
     "PrepareSpec",
     "PreparedDataError",
+    "RowInput",
     "SentencePieceTokenizer",
     "SentencePieceTrainer",
     "SyntheticInput",
