@@ -10,7 +10,7 @@ import pytest
 
 from axlearn_core.cli.main import main
 from axlearn_core.cli.templates import TEMPLATES, render
-from axlearn_core.testing.distributions import write_metadata
+from axlearn_core.testing.distributions import write_metadata_of
 
 every_kind = pytest.mark.parametrize("kind", TEMPLATES)
 
@@ -23,10 +23,7 @@ def run(kind, tmp_path, monkeypatch):
     folder = tmp_path / "acme-parts"
     declared = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert declared["entry-points"]["axlearn_core.plugins"] == {"acme-parts": "acme_parts._plugin"}
-    write_metadata(
-        folder / "src", declared["name"], declared["version"], requires=declared["dependencies"]
-    )
-    paths = [str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(write_metadata_of(folder)), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # as many devices as a newcomer has
 

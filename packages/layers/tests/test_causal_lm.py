@@ -17,7 +17,7 @@ from axlearn_core.config import (
 from axlearn_core.module import functional, parameter_count
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.step import cast_floats
-from axlearn_layers import CausalLM, LayerNorm, Norm, Remat, RMSNorm
+from axlearn_layers import CausalLM, LayerNorm, Norm, Remat, RMSNorm, TokenLoss
 
 
 @pytest.fixture(params=["llama", "gpt2"])
@@ -34,6 +34,21 @@ def test_loss_is_that_of_the_logits(make, model):
     chosen = np.take_along_axis(log_probabilities, batch["target_ids"][..., None], -1)[..., 0]
     np.testing.assert_allclose(loss.total, -(chosen * batch["target_weights"]).sum(), rtol=1e-5)
     assert loss.weight == lm.target_weight(batch) == 12 + 5
+
+
+class SummedHidden(TokenLoss):
+    """w_t * sum(|hidden_t|), which nothing else computes."""
+
+    def forward(self, hidden, table, targets, weights, logit_cap=None):
+        return jnp.sum(weights[..., None] * jnp.abs(hidden))
+
+
+def test_any_token_loss_can_be_the_models(make):
+    lm, state = make.build(make.llama(loss=SummedHidden.default_config()))
+    batch = make.batch()
+    hidden = make.call(lm, state, batch, method="hidden")
+    expected = (np.abs(np.float64(hidden)) * batch["target_weights"][..., None]).sum()
+    np.testing.assert_allclose(make.call(lm, state, batch).total, expected, rtol=1e-5)
 
 
 def test_capped_logits_are_those_of_loss_and_decoding(make):

@@ -1,3 +1,4 @@
+import re
 import threading
 
 import pytest
@@ -19,6 +20,7 @@ from axlearn_core.plugins import (
     hookimpl,
     use_registry,
 )
+from axlearn_core.testing.distributions import write_distribution
 from axlearn_core.testing.registries import isolated_registry
 
 CONFIGURABLE = f"{Configurable.__module__}:Configurable"
@@ -62,6 +64,16 @@ def test_an_unknown_name_is_answered_with_near_names_and_all():
     assert str(error.value) == (
         "there is no layer 'rms_nrm'. Did you mean 'rms_norm'? Installed: rms_norm."
     )
+
+
+def test_an_unknown_qualified_name_is_answered_with_those_of_its_distribution():
+    acme = Provides(LayerRecord("scale_norm", "pkg:A", "A."))
+    with (
+        isolated_registry(axlearn_layers=Provides(NORM), acme_norms=acme) as registry,
+        pytest.raises(UnknownComponentError) as error,
+    ):
+        registry.get("layer", "acme-norms/tanh")
+    assert str(error.value) == "there is no layer 'acme-norms/tanh'. In acme-norms: scale_norm."
 
 
 def test_a_long_list_is_left_to_the_command():
@@ -109,6 +121,16 @@ def test_a_target_that_cannot_be_imported_names_the_plugin_and_a_fix(target):
     with isolated_registry(LayerRecord("a", target, "A.")) as registry:
         match = rf"(?s)layer test/a: importing {target} failed: .*pip install --upgrade test"
         with pytest.raises(TargetError, match=match):
+            registry.load("layer", "a")
+
+
+def test_a_target_that_cannot_be_imported_names_the_line_of_its_package(tmp_path, monkeypatch):
+    modules = {"__init__": "\nfrom acme_lines.norm import Gone\n", "norm": "Norm = 1\n"}
+    write_distribution(tmp_path, "acme-lines", modules=modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    with isolated_registry(LayerRecord("a", "acme_lines.norm:Norm", "A.")) as registry:
+        place = re.escape(f"({tmp_path / 'acme_lines' / '__init__.py'}:2)")
+        with pytest.raises(TargetError, match=rf"cannot import name 'Gone' .*{place}"):
             registry.load("layer", "a")
 
 

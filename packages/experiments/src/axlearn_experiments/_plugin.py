@@ -12,6 +12,11 @@ def axlearn_experiments() -> list[ExperimentRecord]:
             "1.3M parameters learn Moby Dick in a minute or two on two CPU cores.",
         ),
         ExperimentRecord(
+            "text.markov",
+            "axlearn_experiments.text:markov",
+            "A small model learns a random Markov chain in seconds; no data.",
+        ),
+        ExperimentRecord(
             "text.llama-tiny",
             "axlearn_experiments.text:llama_tiny",
             "10M parameters on the bundled novel.",

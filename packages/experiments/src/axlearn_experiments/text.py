@@ -60,6 +60,18 @@ def quickstart() -> Trainer.Config:
     return cfg.set(log_every=25)
 
 
+def markov() -> Trainer.Config:
+    """80k parameters learn a random Markov chain: no data, seconds to a loss near ln 4 = 1.386.
+
+    What a new layer, loss or optimizer is tried with first.
+    """
+    data = SyntheticInput.default_config().set(vocab_size=64, seq_len=64, batch_size=8)
+    model = llama(vocab_size=64, dim=64, num_layers=2, num_heads=4, num_kv_heads=2, hidden_dim=128)
+    cfg = trainer(model, data, peak_rate=1e-2, max_step=100)
+    cfg.evaluations = {"chain": Evaluation.default_config().set(input=data.clone(num_batches=8))}
+    return cfg
+
+
 def llama_tiny() -> Trainer.Config:
     """10M parameters on the bundled novel: minutes on a GPU, an hour or so on a laptop."""
     data = moby_dick(vocab_size=4096, seq_len=256, batch_size=16)

@@ -3,6 +3,7 @@
 from axlearn_inputs.manifest import Manifest, PreparedDataError, load_manifest
 from axlearn_inputs.packed import PackedInput
 from axlearn_inputs.prepare import prepare
+from axlearn_inputs.row_input import RowInput
 from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.synthetic import SyntheticInput
@@ -20,6 +21,7 @@ __all__ = [
     "PackedInput",
     "PrepareSpec",
     "PreparedDataError",
+    "RowInput",
     "SentencePieceTokenizer",
     "SentencePieceTrainer",
     "SyntheticInput",

@@ -35,6 +35,7 @@ from axlearn_layers.loss import (
     LinearCrossEntropy,
     LossShape,
     LossSums,
+    TokenLoss,
     linear_cross_entropy,
     soft_cap,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "Remat",
     "SharedKeys",
     "SharedBias",
+    "TokenLoss",
     "LinearCrossEntropy",
     "LossShape",
     "LossSums",

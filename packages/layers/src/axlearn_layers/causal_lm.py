@@ -12,7 +12,7 @@ from axlearn_core.module.context import Tree
 from axlearn_core.training.model import Batch, Loss
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
-from axlearn_layers.loss import LinearCrossEntropy, soft_cap
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss, soft_cap
 from axlearn_layers.sequence import SequenceInfo
 from axlearn_layers.targets import targets_of
 from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
@@ -32,7 +32,7 @@ class CausalLM(TokenModel):
             initializer=FanIn.default_config()
         )
         logit_cap: float | None = None  # logits become cap * tanh(logits / cap); Gemma 2 takes 30
-        loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
+        loss: TokenLoss.Config = LinearCrossEntropy.default_config()
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -40,7 +40,7 @@ class CausalLM(TokenModel):
         self.head: Embedding = self.embedding
         if cfg.head is not None:
             self.head = self.add_child("head", cfg.head.set(vocab_size=cfg.vocab_size, dim=cfg.dim))
-        self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
+        self.loss: TokenLoss = self.add_child("loss", cfg.loss)
 
     def forward(self, batch: Batch) -> Loss:
         weights = batch["target_weights"]

@@ -17,7 +17,7 @@ from axlearn_layers.block import TransformerBlock
 from axlearn_layers.cross_attention import CrossAttention
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
-from axlearn_layers.loss import LinearCrossEntropy
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.residual import Residual
 from axlearn_layers.sequence import Memory, SequenceInfo
 from axlearn_layers.stack import LayerList, Repeat, both_directions
@@ -54,7 +54,7 @@ class EncoderDecoder(Model):
             initializer=FanIn.default_config()
         )
         scale: float | None = None  # of what the head reads; T5 takes dim ** -0.5 where tied
-        loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
+        loss: TokenLoss.Config = LinearCrossEntropy.default_config()
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -66,7 +66,7 @@ class EncoderDecoder(Model):
         self.head: Embedding = self.embedding
         if cfg.head is not None:
             self.head = self.add_child("head", cfg.head.set(**sizes))
-        self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
+        self.loss: TokenLoss = self.add_child("loss", cfg.loss)
 
     def forward(self, batch: Batch) -> Loss:
         weights = batch["target_weights"]

@@ -25,7 +25,33 @@ class LossSums(NamedTuple):
     correct: jax.Array  # tokens whose (likeliest) target has the highest logit
 
 
-class LinearCrossEntropy(Module):
+class TokenLoss(Module):
+    """The loss of a model's tokens, from the vectors and the table of its output head."""
+
+    class Config(Module.Config):
+        """A loss's fields."""
+
+    def forward(
+        self,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: Targets,
+        weights: jax.Array,
+        logit_cap: float | None = None,
+    ) -> jax.Array:
+        """Returns the weighted sum of all tokens' losses, [] float32, and adds summaries.
+
+        Args:
+            hidden: [batch, seq, dim].
+            table: [vocab_size, dim].
+            targets: [batch, seq] int, or `SoftTargets`, which get no gradient.
+            weights: [batch, seq], 0 for tokens that do not count.
+            logit_cap: The model's, see `soft_cap`.
+        """
+        raise NotImplementedError(type(self))
+
+
+class LinearCrossEntropy(TokenLoss):
     """Sum_t w_t * (sum_v q_tv (lse_t - logit_tv) + z * lse_t^2), with logits = hidden @ table^T.
 
     lse is the log of the summed exponentials; z pulls it towards 0 (z-loss, arXiv:2204.02311). q is
@@ -37,7 +63,7 @@ class LinearCrossEntropy(Module):
     student has it too, which is to divide `hidden` by T and multiply the loss by T^2.
     """
 
-    class Config(Module.Config):
+    class Config(TokenLoss.Config):
         z_loss_scale: float = 0.0  # PaLM takes 1e-4
         label_smoothing: float = 0.0  # e, in [0, 1)
         # Tokens of each sequence whose logits exist at one time: batch * chunk_size * vocab_size
@@ -59,15 +85,6 @@ class LinearCrossEntropy(Module):
         weights: jax.Array,
         logit_cap: float | None = None,
     ) -> jax.Array:
-        """Returns the weighted sum of all tokens' losses, [] float32, and adds summaries.
-
-        Args:
-            hidden: [batch, seq, dim].
-            table: [vocab_size, dim].
-            targets: [batch, seq] int, or `SoftTargets`, which get no gradient.
-            weights: [batch, seq], 0 for tokens that do not count.
-            logit_cap: The model's, see `soft_cap`.
-        """
         cfg = self.config
         check_targets(targets, weights)
         shape = LossShape(cfg.z_loss_scale, cfg.label_smoothing, logit_cap)

@@ -12,7 +12,7 @@ from axlearn_core.training.model import Batch, Loss
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.head_transform import HeadTransform
-from axlearn_layers.loss import LinearCrossEntropy
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.sequence import SequenceLayer
 from axlearn_layers.stack import both_directions
 from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
@@ -32,7 +32,7 @@ class MaskedLM(TokenModel):
         transform: HeadTransform.Config | None = HeadTransform.default_config()
         head: Embedding.Config | None = None  # as in `CausalLM`; None is tied
         head_bias: bool = True  # one number for each token of the vocabulary
-        loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
+        loss: TokenLoss.Config = LinearCrossEntropy.default_config()
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -43,7 +43,7 @@ class MaskedLM(TokenModel):
         self.head: Embedding = self.embedding
         if cfg.head is not None:
             self.head = self.add_child("head", cfg.head.set(vocab_size=cfg.vocab_size, dim=cfg.dim))
-        self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
+        self.loss: TokenLoss = self.add_child("loss", cfg.loss)
 
     @no_context
     def own_parameters(self) -> dict[str, ParameterSpec]:

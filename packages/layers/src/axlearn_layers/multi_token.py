@@ -15,7 +15,7 @@ from axlearn_layers.block import TransformerBlock
 from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.linear import Linear, Projection
-from axlearn_layers.loss import LinearCrossEntropy
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.targets import Targets, targets_of
@@ -33,7 +33,7 @@ class NextDepth(Layer):
         norm: Norm.Config = RMSNorm.default_config()  # of all three norms
         projection: Projection.Config = Linear.default_config()  # M, reads [h, e] as [2, dim]
         layer: SequenceLayer.Config = TransformerBlock.default_config()
-        loss: LinearCrossEntropy.Config = LinearCrossEntropy.default_config()
+        loss: TokenLoss.Config = LinearCrossEntropy.default_config()
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
@@ -49,7 +49,7 @@ class NextDepth(Layer):
         )
         self.layer: SequenceLayer = self.add_child("layer", cfg.layer.set(input_dim=dim))
         self.output_norm: Norm = self.add_child("output_norm", cfg.norm.clone(input_dim=dim))
-        self.loss: LinearCrossEntropy = self.add_child("loss", cfg.loss)
+        self.loss: TokenLoss = self.add_child("loss", cfg.loss)
 
     def forward(self, hidden: jax.Array, embedded: jax.Array, info: SequenceInfo) -> jax.Array:
         """[batch, seq, dim] twice -> [batch, seq, dim], before the norm of the output."""
@@ -64,7 +64,7 @@ class NextDepth(Layer):
         weights: jax.Array,
         logit_cap: float | None,
     ) -> jax.Array:
-        """Returns the loss of what `forward` returned; see `LinearCrossEntropy`."""
+        """Returns the loss of what `forward` returned; see `TokenLoss`."""
         normed = self.output_norm.forward(hidden)
         return self.loss.forward(normed, table, targets, weights, logit_cap)
 

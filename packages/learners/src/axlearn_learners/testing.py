@@ -8,6 +8,8 @@ from axlearn_core.config import ConfigBase
 from axlearn_core.testing.contracts import OptimizerContract
 from axlearn_learners.learner import OptaxLearner
 
+__all__ = ["OptaxOptimizerContract"]
+
 
 class OptaxOptimizerContract(OptimizerContract):
     """`OptimizerContract` for subclasses of `Optimizer`: they run in an `OptaxLearner`."""

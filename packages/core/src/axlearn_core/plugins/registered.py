@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from axlearn_core.plugins.errors import TargetError
@@ -48,10 +50,21 @@ class Registered:
         except (Exception, SystemExit) as error:
             raise TargetError(
                 f"{self.kind} {self.qualified_name}: importing {self.record.target} failed: "
-                f"{type(error).__name__}: {error}\n"
+                f"{type(error).__name__}: {error}{_place(error, module)}\n"
                 f"Repair the plugin (pip install --upgrade {self.distribution}), or go without it "
                 f"(AXLEARN_DISABLE_PLUGINS={self.distribution})."
             ) from error
+
+
+def _place(error: BaseException, module: str) -> str:
+    """Returns the line of a module's package where its import went wrong, or an empty string.
+
+    It is often in another module than the one that was asked for.
+    """
+    package = module.partition(".")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if package in Path(frame.filename).parts]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def plural(record: Record | type[Record]) -> str:

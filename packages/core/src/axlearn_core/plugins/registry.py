@@ -158,10 +158,13 @@ class Registry:
         return target
 
     def _unknown(self, kind: str | None, name: str, candidates: tuple[Registered, ...]) -> str:
-        names = sorted({component.name for component in candidates})
-        what = f"there is no {kind or 'component'} {name!r}.{near_names(name, names)}"
+        *qualifiers, bare = name.split("/")
+        meant = [c for c in candidates if qualifiers and all(map(c.answers_to, qualifiers))]
+        names = sorted({component.name for component in meant or candidates})
+        what = f"there is no {kind or 'component'} {name!r}.{near_names(bare, names)}"
         if 0 < len(names) <= _MANY:
-            what += f" Installed: {', '.join(names)}."
+            where = f"In {'/'.join(qualifiers)}" if meant else "Installed"
+            what += f" {where}: {', '.join(names)}."
         else:
             what += f" `axl components{f' {kind}' if kind else ''}` lists them."
         unused = [plugin.distribution for plugin in self.plugins if plugin.status != "ok"]

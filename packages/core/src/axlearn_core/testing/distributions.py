@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def write_metadata(
     (info / "entry_points.txt").write_text(
         f"[{ENTRY_POINT_GROUP}]\n{entry_point or name} = {package}._plugin\n", encoding="utf-8"
     )
+
+
+def write_metadata_of(project: Path) -> Path:
+    """Makes a plugin's project folder as good as installed, and returns what belongs on the path.
+
+    That is its `src`; it gets the metadata that pyproject.toml declares. Unlike an editable
+    install, this asks no index for what the project requires.
+    """
+    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project / "src"
+    write_metadata(source, declared["name"], declared["version"], requires=declared["dependencies"])
+    return source
 
 
 def _package(distribution: str) -> str:

@@ -119,7 +119,12 @@ class LayerContract(ConfigContract):
         outputs, _ = jax.eval_shape(partial(subject.run, "plain"), state, inputs)
         following = "bfloat16" if any(map(is_float, jax.tree.leaves(inputs))) else stored
         got = {str(x.dtype) for x in jax.tree.leaves(outputs) if is_float(x)}
-        assert got <= {self.output_dtype or following}
+        declared = self.output_dtype or following
+        assert got <= {declared}, (
+            f"outputs are {', '.join(sorted(got))} and must be {declared}, with parameters stored "
+            f"as {stored}. Cast what is computed more exactly back: y.astype(x.dtype). Set "
+            "`output_dtype` if the layer promises another dtype"
+        )
 
     def test_a_sibling_changes_no_number(self) -> None:
         subject = self.subject()
