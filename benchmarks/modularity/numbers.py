@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from axlearn_core.module import Module, flatten_paths, functional
-from axlearn_core.training import Trainer
+from axlearn_core.testing.contracts.subject import compiled
 from axlearn_core.training.state import initial_state, merge_trees
 from axlearn_core.training.step import make_train_step
 from axlearn_layers import (
@@ -46,29 +46,46 @@ class Numbers(NamedTuple):
 def numbers(built: Built) -> Numbers:
     """Makes one training step, and calls each part by itself."""
     trainer = built.trainer
-    step = jax.jit(make_train_step(trainer.model, trainer.learner))
-    create = jax.jit(lambda: initial_state(trainer.model, trainer.learner, seed=0))
-    state = create()
+    model, learner = trainer.model, trainer.learner
+    state = compiled(lambda: initial_state(model, learner, seed=0))()
     start = merge_trees(state.params, state.module_state)
     batch = jax.tree.map(jax.numpy.asarray, next(trainer.input.batches()))
-    _, metrics = step(state, batch)
+    _, metrics = compiled(make_train_step(model, learner))(state, batch)
+    made = compiled(lambda start: outputs(model, start))(start)
     return Numbers(
         jax.tree.map(np.asarray, flatten_paths(start)),
-        outputs(trainer.model, start),
+        jax.tree.map(np.asarray, made),
         float(metrics["loss"]),
         bool(metrics["finite"]),
     )
 
 
-def outputs(root: Module, state: dict[str, Any]) -> dict[str, list[np.ndarray[Any, Any]]]:
+def trace(built: Built) -> None:
+    """Traces the loss in training, and computes nothing."""
+    trainer = built.trainer
+    shapes = {
+        name: jax.ShapeDtypeStruct(shape, dtype)
+        for name, (shape, dtype) in trainer.input.batch_shape().items()
+    }
+
+    def loss(key: jax.Array, batch: Any) -> Any:
+        state = trainer.model.initialize(key)
+        return functional(
+            trainer.model, state=state, prng_key=key, inputs=(batch,), is_training=True
+        )[0]
+
+    jax.eval_shape(loss, jax.random.key(0), shapes)
+
+
+def outputs(root: Module, state: dict[str, Any]) -> dict[str, list[jax.Array]]:
     """Calls every part of a model whose inputs are known, operation by operation."""
-    found: dict[str, list[np.ndarray[Any, Any]]] = {}
+    found: dict[str, list[jax.Array]] = {}
     for name, child in root.children.items():
         own = _one_layer(child, state.get(name, {}))
         inputs = _example(child)
         if inputs is not None:
             made, _ = functional(child, state=own, prng_key=jax.random.key(0), inputs=inputs)
-            found[child.path] = [np.asarray(x) for x in jax.tree.leaves(made)]
+            found[child.path] = jax.tree.leaves(made)
         found |= outputs(child, own)
     return found
 
