@@ -91,13 +91,12 @@ def parameter_paths(module: Module, specs: dict[str, ParameterSpec]) -> list[str
 
 def same_spec(one: ParameterSpec, other: ParameterSpec) -> bool:
     """Whether two declarations are equal; initializers are, if they have the same config."""
-    first, second = (dataclasses.replace(spec, initializer=_initializer(spec)) for spec in (one, other))
-    return first == second
+    return _comparable(one) == _comparable(other)
 
 
-def _initializer(spec: ParameterSpec) -> Any:
-    config = getattr(spec.initializer, "config", None)
-    return config if isinstance(config, ConfigBase) else spec.initializer
+def _comparable(spec: ParameterSpec) -> ParameterSpec:
+    config: Any = getattr(spec.initializer, "config", None)
+    return dataclasses.replace(spec, initializer=config) if isinstance(config, ConfigBase) else spec
 
 
 def _recomputes(feature: Feature, module: Module) -> bool:

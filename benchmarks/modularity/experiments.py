@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -161,14 +161,12 @@ OPTIMIZERS: tuple[Optimizer.Config, ...] = (
 )
 
 
-def experiments(
-    num_models: int | None = None, num_variants: int | None = None
-) -> Iterator[Experiment]:
-    """Yields the grid of the first so many models and variants (None: all) with every stack."""
-    chosen = list(models().items())[:num_models]
-    variants = list(VARIANTS.items())[:num_variants]
-    for index, (model_name, model) in enumerate(chosen):
-        for variant_name, variant in variants:
+def experiments(chosen: Collection[str] | None = None) -> Iterator[Experiment]:
+    """Yields the grid, or what of it is of some models."""
+    for index, (model_name, model) in enumerate(models().items()):
+        if chosen is not None and model_name not in chosen:
+            continue
+        for variant_name, variant in VARIANTS.items():
             varied = model.clone()
             replace(varied, Attention, variant)
             for stack_name, arrange in STACKS.items():

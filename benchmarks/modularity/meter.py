@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from axlearn_core.training import Trainer
 from modularity import lines
 from modularity.catalogue import SNIPPET, Feature, installed
 from modularity.checks import Built, build, built_findings, config_findings, has_old
+from modularity.evidence import Numbers, number_findings, numbers, trace
 from modularity.experiments import Experiment
-from modularity.numbers import Numbers, number_findings, numbers, trace
 
 CHIPS = 8
 
@@ -34,7 +35,7 @@ class Row:
         changed: lines below packages/ that git finds changed, now and in the commits that added
             the feature, and definitions of the packages that are others in memory.
         findings: what is wrong, each with its experiment.
-        ran: lines of the snippet that some experiment ran, by number of models and of variants.
+        ran: numbers of the snippet's lines that ran, by (model, variant).
     """
 
     feature: str
@@ -47,12 +48,18 @@ class Row:
     stepped: int = 0
     changed: int = 0
     findings: list[str] = dataclasses.field(default_factory=list)
-    ran: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    ran: dict[tuple[str, str], set[int]] = dataclasses.field(default_factory=dict)
 
-    @property
-    def slopes(self) -> tuple[float, float]:
-        """Lines for each further model, and for each further variant."""
-        return slopes(self.ran)
+    def add(self, other: Row) -> None:
+        """Adds what was measured with other experiments."""
+        self.reached += other.reached
+        self.right += other.right
+        self.without += other.without
+        self.stepped += other.stepped
+        self.changed = max(self.changed, other.changed)
+        self.findings += [finding for finding in other.findings if finding not in self.findings]
+        for place, executed in other.ran.items():
+            self.ran.setdefault(place, set()).update(executed)
 
 
 class Baseline:
@@ -69,41 +76,38 @@ class Baseline:
         assert not unsound, f"the loss of {', '.join(unsound)} is not finite without any feature"
 
 
-def measure(feature: Feature, baseline: Baseline, *, steps: int, root: Path = lines.ROOT) -> Row:
+def measure(feature: Feature, baseline: Baseline, steps: Collection[int] = ()) -> Row:
     """Brings a feature to every experiment that has what it changes.
 
     Args:
-        steps: how many of the baseline's numbers to compare with.
+        steps: places of experiments whose numbers the baseline holds, to compare with.
     """
     row = Row(feature.package, feature.title, feature.plugin_lines(), feature.snippet_lines())
     before = lines.definitions()
-    ran: dict[tuple[str, str], set[int]] = {}
     with installed(feature) as registry:
         bring = _bring(feature, registry)
         having = [i for i, e in enumerate(baseline.experiments) if has_old(feature, e.config)]
         row.reached, row.without = len(having), len(baseline.experiments) - len(having)
-        sampled = _spread([i for i in having if i in baseline.numbers], steps, feature.package)
         for index in having:
             experiment, old = baseline.experiments[index], baseline.built[index]
             with lines.tracing(feature.path) as executed:
                 config = bring(experiment.config.clone())
             own = {line for file, line in executed if Path(file).name == SNIPPET}
-            ran.setdefault((experiment.model, experiment.variant), set()).update(own)
+            row.ran.setdefault((experiment.model, experiment.variant), set()).update(own)
             found = config_findings(feature, experiment.config, config)
             new = build(config)
             found += built_findings(feature, old, new)
             if feature.recomputes is not None:
                 found += _kernel_findings(feature, registry, new)
-            if index in sampled:
+            if index in steps:
                 row.stepped += 1
                 found += number_findings(feature, old, new, baseline.numbers[index], numbers(new))
             row.findings += [f"{experiment.name}: {finding}" for finding in found]
             row.right += not found
     patched = lines.patched(before, lines.definitions())
-    row.changed = len(patched) + lines.changed_lines(root=root)
+    row.changed = len(patched) + lines.changed_lines()
     row.findings += [f"in memory: {name} is another" for name in patched]
     row.findings += _public_only(feature)
-    row.ran = _growth(baseline.experiments, ran, _always(feature))
     return row
 
 
@@ -141,44 +145,32 @@ def _public_only(feature: Feature) -> list[str]:
     ]
 
 
-def _spread(places: list[int], count: int, name: str) -> set[int]:
-    """Returns up to `count` places far from one another, others for another feature."""
-    if not places or not count:
-        return set()
-    start, stride = sum(name.encode()), max(len(places) // count, 1)
-    return {places[(start + i * stride) % len(places)] for i in range(min(count, len(places)))}
-
-
-def _always(feature: Feature) -> int:
-    """Counts the lines of the snippet outside of its function: they run once, on import."""
-    source = (feature.path / SNIPPET).read_text(encoding="utf-8")
-    code = compile(source, SNIPPET, "exec")
-    inside: set[int] = set()
-    for constant in code.co_consts:
-        if hasattr(constant, "co_lines"):
-            inside |= {line for _, _, line in constant.co_lines() if line} - {
-                constant.co_firstlineno
-            }
-    return len(lines.code_lines(source) - inside)
-
-
-def _growth(
-    experiments: Sequence[Experiment], ran: dict[tuple[str, str], set[int]], always: int
+def growth(
+    feature: Feature, models: Sequence[str], variants: Sequence[str], row: Row
 ) -> list[tuple[int, int, int]]:
-    """Returns (models, variants, lines) for the first so many of each."""
-    models = list(dict.fromkeys(experiment.model for experiment in experiments))
-    variants = list(dict.fromkeys(experiment.variant for experiment in experiments))
+    """Returns (n, m, lines of the snippet that the first n models with m variants need)."""
+    always = _lines_outside(feature)
     grown = []
     for n in range(1, len(models) + 1):
         for m in range(1, len(variants) + 1):
-            used = [ran.get((a, b), set()) for a in models[:n] for b in variants[:m]]
+            used = [row.ran.get((a, b), set()) for a in models[:n] for b in variants[:m]]
             grown.append((n, m, always + len(set().union(*used))))
     return grown
 
 
-def slopes(ran: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
+def _lines_outside(feature: Feature) -> int:
+    """Counts the lines of a snippet that run once, on import."""
+    source = (feature.path / SNIPPET).read_text(encoding="utf-8")
+    inside: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            inside |= set(range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines.code_lines(source) - inside)
+
+
+def slopes(points: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
     """Fits lines = a + b * models + c * variants by least squares; returns b and c."""
-    points = np.array(ran, np.float64)
-    design = np.column_stack([np.ones(len(points)), points[:, 0], points[:, 1]])
-    _, b, c = np.linalg.lstsq(design, points[:, 2], rcond=None)[0]
+    table = np.array(points, np.float64)
+    design = np.column_stack([np.ones(len(table)), table[:, :2]])
+    _, b, c = np.linalg.lstsq(design, table[:, 2], rcond=None)[0]
     return round(float(b), 6) + 0.0, round(float(c), 6) + 0.0

@@ -130,4 +130,3 @@ def _grouped_queries(model: CausalLM.Config) -> CausalLM.Config:
     plain = Attention.default_config().set(num_kv_heads=KV_HEADS, qkv=Rotary.default_config())
     replace(model, LatentAttention, plain)
     return model
-
