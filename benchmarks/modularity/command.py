@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 from modularity.catalogue import FEATURES
 from modularity.experiments import STACKS, VARIANTS, experiments
-from modularity.lines import ROOT, changed_along_with
+from modularity.lines import ROOT, changed_along_with, changed_lines
 from modularity.meter import Baseline, Row, measure
 from modularity.models import models
 from modularity.report import Report, chart, page, table
@@ -58,8 +58,13 @@ def main() -> int:
     for _, _, others in parts[1:]:
         for row, other in zip(rows, others, strict=True):
             row.add(other)
+    uncommitted = changed_lines()
+    if uncommitted:
+        print(
+            f"packages/ differs from the last commit by {uncommitted} lines: commit or stash them"
+        )
     for row, feature in zip(rows, FEATURES, strict=True):
-        row.changed += changed_along_with(feature.path)
+        row.changed += uncommitted + changed_along_with(feature.path)
     report = Report(
         models=names,
         variants=list(VARIANTS),

@@ -32,8 +32,8 @@ class Row:
         reached: experiments that it was brought to, of which `right` have no findings.
         without: experiments that have nothing for it to change.
         stepped: how many of those reached made a training step too.
-        changed: lines below packages/ that git finds changed, now and in the commits that added
-            the feature, and definitions of the packages that are others in memory.
+        changed: definitions of the packages that are others in memory; the command adds the lines
+            that git finds changed.
         findings: what is wrong, each with its experiment.
         ran: numbers of the snippet's lines that ran, by (model, variant).
     """
@@ -105,7 +105,7 @@ def measure(feature: Feature, baseline: Baseline, steps: Collection[int] = ()) -
             row.findings += [f"{experiment.name}: {finding}" for finding in found]
             row.right += not found
     patched = lines.patched(before, lines.definitions())
-    row.changed = len(patched) + lines.changed_lines()
+    row.changed = len(patched)
     row.findings += [f"in memory: {name} is another" for name in patched]
     row.findings += _public_only(feature)
     return row

@@ -117,6 +117,9 @@ def chart(report: Report) -> str:
         points = growth(feature, report.models, report.variants, row)
         every = [(n, lines) for n, m, lines in points if m == len(report.variants)]
         curves.append(Curve(row.title, every))
+    changed = max(row.changed for row in report.rows.values())
+    existing = [(n, changed) for n in range(1, len(report.models) + 1)]
+    curves.append(Curve("existing lines changed", existing))
     return draw(groups, curves, variants=len(report.variants))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 860, 420
+WIDTH, HEIGHT = 860, 440
 GREY, ESTIMATE, MEASURED = "#7d828a", "#9a8c6d", "#2f8fd0"
 LARGEST = 10_000  # of the logarithmic axis, which begins at 1; 0 has a place of its own before it
 
@@ -39,7 +39,9 @@ def draw(groups: Sequence[Group], curves: Sequence[Curve], variants: int) -> str
         curves: of the right panel.
         variants: attention variants that each model has there.
     """
-    body = [*_bars(groups), *_curves(curves, variants)]
+    most = max(n for curve in curves for n, _ in curve.points)
+    size = f"{most} models x {variants} variants"
+    body = [*_bars(groups, size), *_curves(curves, variants)]
     style = f'font-family="system-ui, sans-serif" font-size="13" fill="{GREY}"'
     return "\n".join(
         [
@@ -51,7 +53,7 @@ def draw(groups: Sequence[Group], curves: Sequence[Curve], variants: int) -> str
     )
 
 
-def _bars(groups: Sequence[Group]) -> list[str]:
+def _bars(groups: Sequence[Group], measured: str) -> list[str]:
     left, right, top, bottom = 105, 415, 50, 360
     rows = sum(len(bars) + 1 for _, bars in groups)
     step = (bottom - top) / rows
@@ -78,12 +80,12 @@ def _bars(groups: Sequence[Group]) -> list[str]:
                 f'height="{step - 4:.1f}" fill="{colour}"/>'
             )
             drawn.append(_text(left - 8, y + step * 0.72, bar.name, "end", bold=bar.measured))
-            said = f"{bar.lines:,}" + (" measured" if bar.measured else "")
+            said = f"{bar.lines:,} measured" if bar.measured else f"{bar.lines:,}"
             drawn.append(_text(end + 6, y + step * 0.72, said, bold=bar.measured))
             y += step
-    legend = bottom + 48
+    legend = bottom + 58
     for place, (colour, what) in enumerate(
-        ((ESTIMATE, "estimates of arXiv:2507.05411"), (MEASURED, "measured here"))
+        ((ESTIMATE, "estimates of arXiv:2507.05411"), (MEASURED, f"measured, {measured}"))
     ):
         at = 10 + place * 230
         drawn.append(f'<rect x="{at}" y="{legend}" width="12" height="10" fill="{colour}"/>')
@@ -100,7 +102,7 @@ def _curves(curves: Sequence[Curve], variants: int) -> list[str]:
         across = (n - 1) / max(last - 1, 1)
         return left + across * (right - left), bottom - lines / highest * (bottom - top)
 
-    drawn = [_text(left - 40, 24, "Lines of the snippet, measured", bold=True)]
+    drawn = [_text(left - 40, 24, "Lines to bring a feature in, measured", bold=True)]
     for lines in range(0, highest + 1, 2):
         _, y = place(1, lines)
         drawn += [_line(left, y, right, y), _text(left - 8, y + 4, str(lines), "end")]
@@ -108,6 +110,7 @@ def _curves(curves: Sequence[Curve], variants: int) -> list[str]:
         drawn.append(_text(place(n, 0)[0], bottom + 18, str(n), "middle"))
     said = f"models, with {variants} attention variants each"
     drawn.append(_text((left + right) / 2, bottom + 40, said, "middle"))
+    drawn.append(_text(left - 8, top - 10, "lines", "end"))
     by_end: dict[int, list[Curve]] = {}
     for curve in curves:
         by_end.setdefault(curve.points[-1][1], []).append(curve)
