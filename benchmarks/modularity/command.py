@@ -13,7 +13,7 @@ from modularity.experiments import STACKS, VARIANTS, experiments
 from modularity.lines import ROOT, changed_along_with, changed_lines
 from modularity.meter import Baseline, Row, measure
 from modularity.models import models
-from modularity.report import Report, chart, page, table
+from modularity.report import Report, chart, estimates, page, table
 
 STRIDE = 23  # has no divisor in common with the grid, so that a sample has all of everything
 SAMPLE = 32
@@ -79,8 +79,19 @@ def main() -> int:
         for finding in row.findings[:20]:
             print(f"{row.title}: {finding}")
     if arguments.write:
-        (ROOT / "benchmarks/results/modularity.md").write_text(page(report), encoding="utf-8")
-        images = ROOT / "docs/images"
-        images.mkdir(exist_ok=True)
-        (images / "modularity.svg").write_text(chart(report), encoding="utf-8")
+        write(report)
     return int(any(row.changed or row.findings for row in rows))
+
+
+def write(report: Report) -> None:
+    """Writes the page of results, the chart, and the tables of the documentation."""
+    (ROOT / "benchmarks/results/modularity.md").write_text(page(report), encoding="utf-8")
+    images = ROOT / "docs/images"
+    images.mkdir(exist_ok=True)
+    (images / "modularity.svg").write_text(chart(report), encoding="utf-8")
+    document = ROOT / "docs/modularity.md"
+    text = document.read_text(encoding="utf-8")
+    for name, content in (("measured", table(report)), ("estimates", estimates(report))):
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        text = f"{before}{mark}{content}\n{rest[rest.index('<!-- end -->') :]}"
+    document.write_text(text, encoding="utf-8")

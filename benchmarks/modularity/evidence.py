@@ -100,7 +100,8 @@ def _one_layer(module: Any, state: dict[str, Any]) -> dict[str, Any]:
             x = x[0]
         return x
 
-    return jax.tree_util.tree_map_with_path(first, state)
+    own: dict[str, Any] = jax.tree_util.tree_map_with_path(first, state)
+    return own
 
 
 def _example(module: Module) -> tuple[Any, ...] | None:
