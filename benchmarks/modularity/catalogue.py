@@ -33,6 +33,7 @@ class Feature(NamedTuple):
         new: what stands in its place, "module:Class" of the plugin.
         wraps: whether the old may stay within the new.
         sets: fields of the trainer that it changes.
+        host: the variable that tells a host with its hardware.
         recomputes: layers that compute the same in another way.
         loss: by how much the first loss may be another, relative to the one without the feature;
             0 is the same bits, None is anything else than the same.
@@ -45,6 +46,7 @@ class Feature(NamedTuple):
     new: str | None = None
     wraps: bool = False
     sets: tuple[str, ...] = ()
+    host: tuple[str, str] | None = None
     recomputes: type[Configurable] | None = None
     loss: float | None = None
     folder: Path = FOLDER
@@ -90,7 +92,13 @@ FEATURES = (
     ),
     Feature("cautious_adamw", "optimizer", Optimizer, "optimizer:CautiousAdamW", loss=0.0),
     Feature("int8_linear", "int8 dot product", Linear, "linear:Int8Linear"),
-    Feature("acme_chips", "hardware target", sets=("mesh_shape",), loss=0.0),
+    Feature(
+        "acme_chips",
+        "hardware target",
+        sets=("mesh_shape",),
+        host=("ACME_CHIPS", "8"),
+        loss=0.0,
+    ),
 )
 
 

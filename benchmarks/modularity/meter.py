@@ -21,8 +21,6 @@ from modularity.checks import Built, build, built_findings, config_findings, has
 from modularity.evidence import Numbers, number_findings, numbers, trace
 from modularity.experiments import Experiment
 
-CHIPS = 8
-
 
 @dataclasses.dataclass
 class Row:
@@ -90,16 +88,21 @@ def measure(feature: Feature, baseline: Baseline, steps: Collection[int] = ()) -
         row.reached, row.without = len(having), len(baseline.experiments) - len(having)
         for index in having:
             experiment, old = baseline.experiments[index], baseline.built[index]
+            found: list[str] = []
             with lines.tracing(feature.path) as executed:
-                config = bring(experiment.config.clone())
+                try:
+                    config = bring(experiment.config.clone())
+                    found += config_findings(feature, experiment.config, config)
+                    new = build(config)
+                except Exception as error:  # whatever it is, it belongs into the report
+                    found.append(f"{type(error).__name__}: {error}")
             own = {line for file, line in executed if Path(file).name == SNIPPET}
             row.ran.setdefault((experiment.model, experiment.variant), set()).update(own)
-            found = config_findings(feature, experiment.config, config)
-            new = build(config)
-            found += built_findings(feature, old, new)
-            if feature.recomputes is not None:
-                found += _kernel_findings(feature, registry, new)
-            if index in steps:
+            if not found:
+                found += built_findings(feature, old, new)
+                if feature.recomputes is not None:
+                    found += _kernel_findings(feature, registry, new)
+            if not found and index in steps:
                 row.stepped += 1
                 found += number_findings(feature, old, new, baseline.numbers[index], numbers(new))
             row.findings += [f"{experiment.name}: {finding}" for finding in found]
@@ -114,10 +117,10 @@ def measure(feature: Feature, baseline: Baseline, steps: Collection[int] = ()) -
 def _bring(feature: Feature, registry: Registry) -> Callable[[Trainer.Config], Trainer.Config]:
     """Returns what makes an experiment one with the feature: its snippet, on its machine."""
     apply = feature.apply()
-    if not feature.sets:
+    if feature.host is None:
         return apply
-    # As `axl train` does it on a host with these chips.
-    hardware, probe, _ = detect(registry, {"ACME_CHIPS": str(CHIPS)})
+    # As `axl train` does it there.
+    hardware, probe, _ = detect(registry, dict([feature.host]))
     chip = hardware.chips[0]
     rule = select_mesh_rule(registry, machine_name(probe.platform, chip.name, probe.count))
     assert rule is not None, f"no mesh rule for {probe.description}"

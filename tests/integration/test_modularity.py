@@ -178,6 +178,13 @@ def test_a_layer_that_moves_the_random_keys_of_its_siblings_is_found():
     assert not any("embedding" in finding for finding in findings)
 
 
+def test_a_feature_that_does_not_build_is_found(leaky):
+    component = NORM.replace("pass", "class Config(RMSNorm.Config):\n            size: int")
+    row = measure(leaky(component=component), Baseline(llamas()))
+    assert row.right == 0
+    assert "MissingFieldsError" in row.findings[0]
+
+
 def test_a_plugin_that_patches_a_class_of_ours_is_found(leaky, monkeypatch):
     monkeypatch.setattr(RMSNorm, "forward", RMSNorm.forward)  # puts it back afterwards
     component = NORM + "\n\n    RMSNorm.forward = lambda self, x: x\n"
