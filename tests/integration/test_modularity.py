@@ -167,7 +167,7 @@ def test_a_layer_that_moves_the_random_keys_of_its_siblings_is_found():
     finally:
         sys.path.remove(str(feature.folder))
     builts = [build(experiment.config), build(after)]
-    key = jax.random.key(0)
+    key = jax.random.key(0, impl="unsafe_rbg")  # compiles in half the time of threefry
     starts = [jax.jit(built.trainer.model.initialize)(key) for built in builts]
     old, new = (
         Numbers(jax.tree.map(np.asarray, flatten_paths(start)), {}, loss, True)
