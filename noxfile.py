@@ -182,3 +182,10 @@ def benchmarks(session: nox.Session) -> None:
     """Speed as ratios against hand-written JAX."""
     everything(session)
     session.run("python", "benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def modularity(session: nox.Session) -> None:
+    """Lines of existing code that eight features change in some 700 experiments."""
+    everything(session)
+    session.run("python", "benchmarks/modularity/run.py", *session.posargs)
