@@ -9,11 +9,14 @@ nox takes uv where it finds it, and pip where it does not.
 """
 
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -30,14 +33,66 @@ def editable(*packages: str) -> list[str]:
     return [word for package in packages for word in ("-e", f"./packages/{package}")]
 
 
+def needs(package: str) -> dict[str, SpecifierSet]:
+    """The packages of this repository that one declares, and the versions that it allows."""
+    project = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
+    declared = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    return {p: declared[f"axlearn-{p}"] for p in PACKAGES if f"axlearn-{p}" in declared}
+
+
 def siblings(package: str) -> list[str]:
     """The packages of this repository that one needs, directly or through others."""
     found = [package]
     for each in found:  # which grows on the way
-        project = tomllib.loads((ROOT / f"packages/{each}/pyproject.toml").read_text())["project"]
-        needed = {Requirement(line).name for line in project["dependencies"]}
-        found += [p for p in PACKAGES if f"axlearn-{p}" in needed and p not in found]
+        found += [p for p in needs(each) if p not in found]
     return found[1:]
+
+
+def built(*packages: str) -> list[str]:
+    """Wheels that the session `build` has made."""
+    return [
+        str(w) for p in packages for w in ROOT.glob(f"dist/axlearn_{p.replace('-', '_')}-*.whl")
+    ]
+
+
+def lowest_core(session: nox.Session, package: str) -> str:
+    """What to install for the oldest core that a package allows.
+
+    That is the source of its tag, such as core-0.1.0; as long as there is none, the built wheel.
+    """
+    tags = subprocess.run(["git", "tag", "--list", "core-[0-9]*"], capture_output=True, text=True)
+    versions = [Version(tag.removeprefix("core-")) for tag in tags.stdout.split()]
+    allowed = sorted(needs(package)["core"].filter(versions))
+    if not allowed:
+        return built("core")[0]
+    tag = f"core-{allowed[0]}"
+    folder = Path(session.create_tmp()) / tag
+    session.run("git", "archive", f"--output={folder}.zip", tag, "packages/core", external=True)
+    shutil.unpack_archive(f"{folder}.zip", folder)
+    return str(folder / "packages/core")
+
+
+def core_ahead(session: nox.Session) -> str:
+    """A copy of core with the next version in which it may break its users: 0.2.0 after 0.1.3."""
+    folder = Path(session.create_tmp()) / "core-ahead"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "packages/core", folder)
+    pyproject = folder / "pyproject.toml"
+    text = pyproject.read_text()
+    now = Version(tomllib.loads(text)["project"]["version"])
+    ahead = f"{now.major + 1}.0.0" if now.major else f"0.{now.minor + 1}.0"
+    pyproject.write_text(text.replace(f'version = "{now}"', f'version = "{ahead}"'))
+    return str(folder)
+
+
+def finding_wheels(session: nox.Session) -> dict[str, str]:
+    """Variables with which pip and uv find the built wheels, as if they were on an index."""
+    folder = str(ROOT / "dist")
+    joints = {"PIP_FIND_LINKS": " ", "UV_FIND_LINKS": ","}
+    return {
+        name: joint.join(filter(None, [session.env.get(name), folder]))
+        for name, joint in joints.items()
+    }
 
 
 def everything(session: nox.Session, *tools: str) -> None:
@@ -117,6 +172,48 @@ def wheels(session: nox.Session) -> None:
     session.chdir(session.create_tmp())
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", "max_step=20", "--dir", "runs/wheels")
+
+
+@nox.session(requires=["build"])
+@nox.parametrize("core", [nox.param(core, id=core) for core in ("lowest", "ahead")])
+def compat(session: nox.Session, core: str) -> None:
+    """Wheels work with the oldest core that they allow, and are refused by one too new."""
+    plugins = PACKAGES[1:]
+    if core == "ahead":
+        session.install(core_ahead(session), "pytest")
+        session.install("--no-deps", *built(*plugins))  # as pip would refuse, too
+        session.run("pytest", "tests/compat/test_core_ahead.py")
+    else:
+        cores = {plugin: lowest_core(session, plugin) for plugin in plugins}
+        for each in sorted(set(cores.values())):
+            fit = (plugin for plugin in plugins if cores[plugin] == each)
+            session.install(each, *built(*fit), "pytest")
+            session.run("pytest", "tests/compat/test_lowest_core.py")
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """Breaking changes since each package's last tag; its version has to tell of them."""
+    session.install("griffe>=2", "packaging", "pytest")
+    session.run("pytest", "--noconftest", "tests/api")  # conftest.py wants JAX
+    session.run("python", "tests/api/breaking_changes.py", *PACKAGES)
+
+
+@nox.session(requires=["build"])
+def new_plugins(session: nox.Session) -> None:
+    """What `axl plugin new` writes installs beside the wheels, and passes its tests as it is."""
+    session.install(*built("core"))
+    session.chdir(session.create_tmp())
+    names = "from axlearn_core.cli.templates import TEMPLATES; print(*TEMPLATES)"
+    kinds = session.run("python", "-c", names, silent=True).split()
+    for kind in kinds:
+        shutil.rmtree(f"acme-{kind}", ignore_errors=True)
+        session.run("axl", "plugin", "new", f"acme-{kind}", "--kind", kind, silent=True)
+    session.env.update(finding_wheels(session))
+    editables = [word for kind in kinds for word in ("-e", f"./acme-{kind}[test]")]
+    session.install(*editables, "nox")
+    session.run("pytest", str(ROOT / "tests/new_plugins"))
+    session.run("nox", "--noxfile", "acme-layer/noxfile.py")
 
 
 @nox.session(default=False, reuse_venv=True)
