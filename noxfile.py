@@ -10,6 +10,7 @@ nox takes uv where it finds it, and pip where it does not.
 
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 ROOT = Path(__file__).parent
 PACKAGES = ("core", "layers", "learners", "inputs", "hardware-tpu", "hardware-gpu", "experiments")
+# XLA compiles a test's functions on one core, so that two processes take half the time.
+IN_TWO = ("-n2", "--dist=worksteal")
 
 
 def editable(*packages: str) -> list[str]:
@@ -120,9 +123,9 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
-    """One package's tests, beside nothing but what it declares."""
-    session.install(*editable(f"{package}[test]", *siblings(package)))
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    """One package's tests, beside nothing but what it declares; `-- -n0` keeps one process."""
+    session.install(*editable(f"{package}[test]", *siblings(package)), "pytest-xdist")
+    session.run("pytest", *IN_TWO, f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session
@@ -163,6 +166,11 @@ def build(session: nox.Session) -> None:
     for package in PACKAGES:
         where = ("--outdir", "dist", f"packages/{package}")
         session.run("python", "-m", "build", "--no-isolation", *where, silent=True)
+    if (
+        session.venv_backend == "uv"
+    ):  # which would go on with wheels of these versions that it knows
+        names = (f"axlearn-{package}" for package in PACKAGES)
+        session.run("uv", "cache", "clean", *names, external=True, silent=True)
 
 
 @nox.session(requires=["build"])
@@ -203,17 +211,16 @@ def api(session: nox.Session) -> None:
 def new_plugins(session: nox.Session) -> None:
     """What `axl plugin new` writes installs beside the wheels, and passes its tests as it is."""
     session.install(*built("core"))
-    session.chdir(session.create_tmp())
     names = "from axlearn_core.cli.templates import TEMPLATES; print(*TEMPLATES)"
     kinds = session.run("python", "-c", names, silent=True).split()
-    for kind in kinds:
-        shutil.rmtree(f"acme-{kind}", ignore_errors=True)
-        session.run("axl", "plugin", "new", f"acme-{kind}", "--kind", kind, silent=True)
-    session.env.update(finding_wheels(session))
-    editables = [word for kind in kinds for word in ("-e", f"./acme-{kind}[test]")]
-    session.install(*editables, "nox")
-    session.run("pytest", str(ROOT / "tests/new_plugins"))
-    session.run("nox", "--noxfile", "acme-layer/noxfile.py")
+    with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+        for kind in kinds:
+            session.run("axl", "plugin", "new", f"acme-{kind}", "--kind", kind, silent=True)
+        session.env.update(finding_wheels(session))
+        editables = [word for kind in kinds for word in ("-e", f"./acme-{kind}[test]")]
+        session.install(*editables, "nox", "pytest-xdist")
+        session.run("pytest", *IN_TWO, str(ROOT / "tests/new_plugins"))
+        session.run("nox", "--noxfile", "acme-layer/noxfile.py")
 
 
 @nox.session(default=False, reuse_venv=True)
@@ -223,6 +230,17 @@ def quickstart(session: nox.Session) -> None:
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", *session.posargs, "--dir", "runs/quickstart")
     session.run("axl", "generate", "runs/quickstart")
+
+
+# uv alone can choose the lowest versions.
+@nox.session(default=False, venv_backend="uv", requires=["build"])
+@nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
+def lowest(session: nox.Session, package: str) -> None:
+    """One package's tests on the lowest versions that it declares, siblings as they are now."""
+    wheels = built(*(each for each in siblings(package) if each != "core"))
+    core = [lowest_core(session, package)] if package != "core" else []
+    session.install("--resolution=lowest-direct", *editable(f"{package}[test]"), *core, *wheels)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session(default=False)
