@@ -53,9 +53,8 @@ def siblings(package: str) -> list[str]:
 
 def built(*packages: str) -> list[str]:
     """Wheels that the session `build` has made."""
-    return [
-        str(w) for p in packages for w in ROOT.glob(f"dist/axlearn_{p.replace('-', '_')}-*.whl")
-    ]
+    names = [f"axlearn_{package.replace('-', '_')}" for package in packages]
+    return [str(wheel) for name in names for wheel in ROOT.glob(f"dist/{name}-*.whl")]
 
 
 def lowest_core(session: nox.Session, package: str) -> str:
@@ -168,9 +167,8 @@ def build(session: nox.Session) -> None:
     for package in PACKAGES:
         where = ("--outdir", "dist", f"packages/{package}")
         session.run("python", "-m", "build", "--no-isolation", *where, silent=True)
-    if (
-        session.venv_backend == "uv"
-    ):  # which would go on with wheels of these versions that it knows
+    # uv would go on with the wheels of these versions that it knows.
+    if session.venv_backend == "uv":
         names = (f"axlearn-{package}" for package in PACKAGES)
         session.run("uv", "cache", "clean", *names, external=True, silent=True)
 
