@@ -10,17 +10,23 @@ nox takes uv where it finds it, and pip where it does not.
 
 import json
 import shutil
+import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 
 ROOT = Path(__file__).parent
 PACKAGES = ("core", "layers", "learners", "inputs", "hardware-tpu", "hardware-gpu", "experiments")
+# What tests compile keeps one core busy; two processes use two, and no more CPU time in all.
+IN_TWO = ("-n2", "--dist=worksteal")
 
 
 def editable(*packages: str) -> list[str]:
@@ -31,14 +37,67 @@ def editable(*packages: str) -> list[str]:
     return [word for package in packages for word in ("-e", f"./packages/{package}")]
 
 
+def needs(package: str) -> dict[str, SpecifierSet]:
+    """The packages of this repository that one declares, and the versions that it allows."""
+    project = tomllib.loads((ROOT / f"packages/{package}/pyproject.toml").read_text())["project"]
+    declared = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    return {p: declared[f"axlearn-{p}"] for p in PACKAGES if f"axlearn-{p}" in declared}
+
+
 def siblings(package: str) -> list[str]:
     """The packages of this repository that one needs, directly or through others."""
     found = [package]
     for each in found:  # which grows on the way
-        project = tomllib.loads((ROOT / f"packages/{each}/pyproject.toml").read_text())["project"]
-        needed = {Requirement(line).name for line in project["dependencies"]}
-        found += [p for p in PACKAGES if f"axlearn-{p}" in needed and p not in found]
+        found += [p for p in needs(each) if p not in found]
     return found[1:]
+
+
+def built(*packages: str) -> list[str]:
+    """Wheels that the session `build` has made."""
+    names = [f"axlearn_{package.replace('-', '_')}" for package in packages]
+    return [str(wheel) for name in names for wheel in ROOT.glob(f"dist/{name}-*.whl")]
+
+
+def lowest_core(session: nox.Session, package: str) -> str:
+    """What to install for the oldest core that a package allows.
+
+    That is the source of its tag, such as core-0.1.0; as long as there is none, the built wheel.
+    """
+    tags = subprocess.run(["git", "tag", "--list", "core-[0-9]*"], capture_output=True, text=True)
+    versions = [Version(tag.removeprefix("core-")) for tag in tags.stdout.split()]
+    allowed = sorted(needs(package)["core"].filter(versions))
+    if not allowed:
+        return built("core")[0]
+    tag = f"core-{allowed[0]}"
+    folder = Path(session.create_tmp()) / tag
+    if not folder.exists():
+        output = f"--output={folder}.zip"
+        session.run("git", "archive", output, tag, "packages/core", external=True)
+        shutil.unpack_archive(f"{folder}.zip", folder)
+    return str(folder / "packages/core")
+
+
+def core_ahead(session: nox.Session) -> str:
+    """A copy of core with the next version in which it may break its users: 0.2.0 after 0.1.3."""
+    folder = Path(session.create_tmp()) / "core-ahead"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "packages/core", folder)
+    pyproject = folder / "pyproject.toml"
+    text = pyproject.read_text()
+    now = Version(tomllib.loads(text)["project"]["version"])
+    ahead = f"{now.major + 1}.0.0" if now.major else f"0.{now.minor + 1}.0"
+    pyproject.write_text(text.replace(f'version = "{now}"', f'version = "{ahead}"'))
+    return str(folder)
+
+
+def finding_wheels(session: nox.Session) -> dict[str, str]:
+    """Variables with which pip and uv find the built wheels, as if they were on an index."""
+    folder = str(ROOT / "dist")
+    joints = {"PIP_FIND_LINKS": " ", "UV_FIND_LINKS": ","}
+    return {
+        name: joint.join(filter(None, [session.env.get(name), folder]))
+        for name, joint in joints.items()
+    }
 
 
 def everything(session: nox.Session, *tools: str) -> None:
@@ -66,9 +125,9 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
-    """One package's tests, beside nothing but what it declares."""
-    session.install(*editable(f"{package}[test]", *siblings(package)))
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    """One package's tests, beside nothing but what it declares; `-- -n0` keeps one process."""
+    session.install(*editable(f"{package}[test]", *siblings(package)), "pytest-xdist")
+    session.run("pytest", *IN_TWO, f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session
@@ -120,6 +179,10 @@ def build(session: nox.Session) -> None:
     for package in PACKAGES:
         where = ("--outdir", "dist", f"packages/{package}")
         session.run("python", "-m", "build", "--no-isolation", *where, silent=True)
+    # uv would go on with the wheels of these versions that it knows.
+    if session.venv_backend == "uv":
+        names = (f"axlearn-{package}" for package in PACKAGES)
+        session.run("uv", "cache", "clean", *names, external=True, silent=True)
 
 
 @nox.session(requires=["build"])
@@ -154,6 +217,47 @@ def examples(session: nox.Session) -> None:
         session.error(f"sums.tiny should learn to add, but its losses were {losses}")
 
 
+@nox.session(requires=["build"])
+@nox.parametrize("core", [nox.param(core, id=core) for core in ("lowest", "ahead")])
+def compat(session: nox.Session, core: str) -> None:
+    """Wheels work with the oldest core that they allow, and are refused by one too new."""
+    plugins = PACKAGES[1:]
+    if core == "ahead":
+        session.install(core_ahead(session), "pytest")
+        session.install("--no-deps", *built(*plugins))  # as pip would refuse, too
+        session.run("pytest", "tests/compat/test_core_ahead.py")
+    else:
+        cores = {plugin: lowest_core(session, plugin) for plugin in plugins}
+        for each in sorted(set(cores.values())):
+            fit = (plugin for plugin in plugins if cores[plugin] == each)
+            session.install(each, *built(*fit), "pytest")
+            session.run("pytest", "tests/compat/test_lowest_core.py")
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """Breaking changes since each package's last tag; its version has to tell of them."""
+    session.install("griffe>=2", "packaging", "pytest")
+    session.run("pytest", "--noconftest", "tests/api")  # conftest.py wants JAX
+    session.run("python", "tests/api/breaking_changes.py", *PACKAGES)
+
+
+@nox.session(requires=["build"])
+def new_plugins(session: nox.Session) -> None:
+    """What `axl plugin new` writes installs beside the wheels, and passes its tests as it is."""
+    session.install(*built("core"))
+    names = "from axlearn_core.cli.templates import TEMPLATES; print(*TEMPLATES)"
+    kinds = session.run("python", "-c", names, silent=True).split()
+    with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+        for kind in kinds:
+            session.run("axl", "plugin", "new", f"acme-{kind}", "--kind", kind, silent=True)
+        session.env.update(finding_wheels(session))
+        editables = [word for kind in kinds for word in ("-e", f"./acme-{kind}[test]")]
+        session.install(*editables, "nox", "pytest-xdist")
+        session.run("pytest", *IN_TWO, str(ROOT / "tests/new_plugins"))
+        session.run("nox", "--noxfile", "acme-layer/noxfile.py")
+
+
 @nox.session(default=False, reuse_venv=True)
 def quickstart(session: nox.Session) -> None:
     """Prepare a novel, train on it for three minutes, write some text."""
@@ -161,6 +265,17 @@ def quickstart(session: nox.Session) -> None:
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", *session.posargs, "--dir", "runs/quickstart")
     session.run("axl", "generate", "runs/quickstart")
+
+
+# uv alone can choose the lowest versions.
+@nox.session(default=False, venv_backend="uv", requires=["build"])
+@nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
+def lowest(session: nox.Session, package: str) -> None:
+    """One package's tests on the lowest versions that it declares, siblings as they are now."""
+    wheels = built(*(each for each in siblings(package) if each != "core"))
+    core = [lowest_core(session, package)] if package != "core" else []
+    session.install("--resolution=lowest-direct", *editable(f"{package}[test]"), *core, *wheels)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session(default=False)

@@ -1,4 +1,4 @@
-"""`axl plugin new`: what it writes, and what it refuses. That it works is in tests/integration."""
+"""`axl plugin new`: what it writes, and what it refuses. That it works is in tests/new_plugins."""
 
 import importlib
 import sys
