@@ -84,7 +84,7 @@ CASES = {
         "1 / 0",
         "failed",
         "it needs axlearn-core >=99, and 0.",
-        "pip install --upgrade axlearn-core and this plugin together",
+        "pip install 'axlearn-core>=99', or another version of this plugin",
         requires="axlearn-core>=99",
     ),
     "has two components of one name": Case(

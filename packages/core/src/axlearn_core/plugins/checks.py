@@ -33,7 +33,7 @@ def check_core_range(requires: Iterable[str]) -> None:
         if not requirement.specifier.contains(core, prereleases=True):
             raise Refused(
                 f"it needs {CORE} {requirement.specifier}, and {core} is installed",
-                f"install versions that fit: pip install --upgrade {CORE} and this plugin together",
+                f"pip install '{CORE}{requirement.specifier}', or another version of this plugin",
             )
 
 
