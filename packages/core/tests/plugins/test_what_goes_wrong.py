@@ -235,7 +235,9 @@ def test_a_name_of_two_plugins_is_an_error_that_says_how_to_write_it(site, start
 def test_an_import_that_hangs_can_be_interrupted_and_is_named(site, start):
     hang = "import sys, time\nprint('here', file=sys.stderr, flush=True)\ntime.sleep(600)"
     install(site, Case(hang, "", "", ""))
-    process = start(PROGRAM, "plugins")
+    # What a shell starts in the background ignores Ctrl-C, also these tests and this process.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    process = start(heed + PROGRAM, "plugins")
     assert process.stderr.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()

@@ -61,10 +61,10 @@ def recorder():
 
 
 @pytest.fixture
-def config(tiny_config):
-    tiny_config.evaluations["held_out"].set(every=3)
-    tiny_config.checkpoint.set(every=2)
-    return tiny_config.set(max_step=6, log_every=4)
+def config(axlearn_tiny):
+    axlearn_tiny.evaluations["held_out"].set(every=3)
+    axlearn_tiny.checkpoint.set(every=2)
+    return axlearn_tiny.set(max_step=6, log_every=4)
 
 
 def test_every_step_is_reported_once_and_in_order_whatever_is_logged(run, config, recorder):
