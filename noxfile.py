@@ -140,11 +140,11 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Run the code blocks of README and docs, and follow their links."""
-    everything(session, "equinox", "flax")  # the cookbook wraps their layers
+    everything(session, "equinox", "flax", "pytest-xdist")  # the cookbook wraps layers of both
     # One device, as readers have. Eight virtual ones that reduce several things at once need more
     # threads than few cores give them, and XLA then waits for itself.
     one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    session.run("pytest", "tests/docs", *session.posargs, env=one_device)
+    session.run("pytest", *IN_TWO, "tests/docs", *session.posargs, env=one_device)
 
 
 @nox.session
