@@ -11,6 +11,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.kernels.biases import ScoreBias
 from axlearn_core.kernels.masks import Mask
 from axlearn_core.kernels.selection import select
+from axlearn_core.parallel import current_platform
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def attention(
         mask=mask,
         scale=query.shape[3] ** -0.5 if scale is None else scale,
         logit_cap=logit_cap,
-        platform=jax.default_backend(),
+        platform=current_platform(),
         positions_are_arange=query_positions is None and key_positions is None,
         segments_are_shared=query_segments is key_segments,
         bias=bias,

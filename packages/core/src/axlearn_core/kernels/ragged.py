@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from axlearn_core.errors import UserError
 from axlearn_core.kernels.selection import select
+from axlearn_core.parallel import current_platform
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def ragged_matmul(
         input_dim=weights.shape[1],
         output_dim=weights.shape[2],
         dtype=rows.dtype.name,
-        platform=jax.default_backend(),
+        platform=current_platform(),
     )
     kernel = select("ragged_matmul", spec, implementation)
     inputs = RaggedMatmulInputs(rows, weights, group_sizes.astype(jnp.int32))

@@ -1,11 +1,14 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
+from axlearn_core.parallel.per_device import per_device
 from axlearn_core.parallel.sharding import (
     DEFAULT_RULES,
     Placement,
     check_rules,
     constrain,
+    current_placement,
+    current_platform,
     parameter_shardings,
     partition_spec,
     placing,
@@ -17,9 +20,12 @@ __all__ = [
     "Placement",
     "check_rules",
     "constrain",
+    "current_placement",
+    "current_platform",
     "infer_mesh_shape",
     "make_mesh",
     "parameter_shardings",
     "partition_spec",
+    "per_device",
     "placing",
 ]

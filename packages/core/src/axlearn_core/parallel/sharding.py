@@ -107,6 +107,12 @@ class Placement:
     mesh: Mesh
     rules: Rules
 
+    @property
+    def platform(self) -> str:
+        """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu"."""
+        platform: str = self.mesh.devices.flat[0].platform
+        return {"cuda": "gpu"}.get(platform, platform)
+
     def sharding(self, *axes: str | None) -> NamedSharding:
         """Returns the placement of an array with these logical axes."""
         return NamedSharding(self.mesh, partition_spec(axes, self.rules))
@@ -129,6 +135,17 @@ def placing(placement: Placement) -> Iterator[None]:
         yield
     finally:
         _placement.reset(token)
+
+
+def current_placement() -> Placement | None:
+    """Returns the placement of the surrounding `placing`, None outside of one."""
+    return _placement.get()
+
+
+def current_platform() -> str:
+    """Returns what is being traced for, which need not be what this process runs on."""
+    placement = _placement.get()
+    return jax.default_backend() if placement is None else placement.platform
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
