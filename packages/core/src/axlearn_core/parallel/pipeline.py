@@ -125,8 +125,8 @@ def circular(
         y = stages_placed(y)
         return jnp.roll(y, 1, axis=0), (y, side)
 
-    start = stages_placed(jnp.broadcast_to(inputs[0], (shape.stages, *inputs.shape[1:])))
-    _, (ys, sides) = jax.lax.scan(tick, start, jnp.arange(shape.ticks))
+    start = jnp.broadcast_to(jax.lax.stop_gradient(inputs[0]), (shape.stages, *inputs.shape[1:]))
+    _, (ys, sides) = jax.lax.scan(tick, stages_placed(start), jnp.arange(shape.ticks))
     done_at = shape.done_at()
     outputs = of_stage(shape.stages - 1, ys[done_at[-1, -1]], axis=1)
     return microbatches_placed(outputs), when_done(sides, done_at)

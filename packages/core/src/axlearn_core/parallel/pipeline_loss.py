@@ -179,9 +179,9 @@ def _run(
         ), side
 
     def backwards(carry: _Carry, tick: jax.Array) -> _Carry:
-        microbatch = tick - 2 * (stages - 1) + numbers
-        work = Work(numbers, jnp.zeros_like(numbers), microbatch)
-        read_in = (microbatch + numbers) % slots
+        first = tick - 2 * (stages - 1)
+        work = Work(numbers, jnp.zeros_like(numbers), first + numbers)
+        read_in = (work.microbatch + numbers) % slots
         is_real = _is_real(work, count)
         x = jax.vmap(microbatch_of, in_axes=(1, 0))(carry.kept, read_in)
 
@@ -198,7 +198,7 @@ def _run(
 
         added, dx = over_stages(pull)(params, rest, work, stages_placed(x), carry.gradient, is_real)
         mine, theirs = carry.gradients
-        _, pullback = jax.vjp(lambda outer: functions.begin(outer, microbatch[0])[0], outer)
+        _, pullback = jax.vjp(lambda outer: functions.begin(outer, first)[0], outer)
         (held,) = pullback(of_stage(0, dx))
         return carry._replace(
             gradient=jnp.roll(stages_placed(dx), -1, axis=0),
