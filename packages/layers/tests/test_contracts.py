@@ -422,7 +422,7 @@ class TestRepeat(SequenceContract):
 
 class TestPipeline(SequenceContract):
     def config(self):
-        layer = block(layers.TransformerBlock)
+        layer = layers.Attention.Config(**HEADS)
         return layers.Pipeline.Config(
             input_dim=DIM, layer=layer, num_layers=2, num_stages=2, num_microbatches=2
         )
