@@ -346,12 +346,10 @@ class Pipeline(Stack):
         placement = current_placement()
         count, ways = self.config.num_microbatches, placement.ways("batch") if placement else 1
         if rows % (count * ways):
-            devices = (
-                f" times the {ways} ways in which the mesh splits the batch" if ways > 1 else ""
-            )
+            parts = f" times the {ways} parts that the mesh makes of a batch" if ways > 1 else ""
             raise ConfigError(
-                f"{self.path}.num_microbatches (={count}){devices} must divide the rows of a batch "
-                f"(={rows}), also those of each of the trainer's accumulation steps"
+                f"{self.path}.num_microbatches (={count}){parts} must divide the rows that come in "
+                f"at a time (={rows}): those of a batch, or of one of its accumulation steps"
             )
 
 
