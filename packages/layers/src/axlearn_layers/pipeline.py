@@ -284,15 +284,15 @@ class Pipeline(Stack):
             outputs.losses = jax.tree.map(lambda loss: jnp.sum(weights * loss), outputs.losses)
             return (y, _sum(outputs.losses)), outputs
 
-        def begin(state: Tree, data: Any, microbatch: jax.Array) -> Any:
+        def begin(outer: Tree, data: Any, microbatch: jax.Array) -> Any:
             _, _, batch, _, key = data
             key = _of_microbatch(key, microbatch)
-            return around.begin(state, key, microbatch_of(batch, microbatch))
+            return around.begin(outer, key, microbatch_of(batch, microbatch))
 
-        def finish(state: Tree, data: Any, microbatch: jax.Array, y: jax.Array) -> Any:
+        def finish(outer: Tree, data: Any, microbatch: jax.Array, y: jax.Array) -> Any:
             _, _, batch, _, key = data
             key = _of_microbatch(key, microbatch)
-            return around.finish(state, key, y, microbatch_of(batch, microbatch))
+            return around.finish(outer, key, y, microbatch_of(batch, microbatch))
 
         total, stages, before, after = one_forward_one_backward(
             stage, begin, finish, self._state(), around.state, data, self.shape
@@ -366,4 +366,5 @@ def _of_microbatch(key: jax.Array | None, microbatch: jax.Array) -> jax.Array | 
 
 
 def _sum(losses: Tree) -> jax.Array:
-    return sum(jax.tree.leaves(jax.tree.map(jnp.sum, losses)), jnp.float32(0))
+    total: jax.Array = sum(map(jnp.sum, jax.tree.leaves(losses)), jnp.float32(0))
+    return total

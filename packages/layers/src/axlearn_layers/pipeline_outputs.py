@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -56,5 +54,5 @@ def _by_stage(x: jax.Array) -> jax.Array:
 
 def _joined_rows(x: jax.Array) -> jax.Array:
     """[., ., microbatches, ..., rows, seq] -> [., ., ..., batch, seq], see `split_rows`."""
-    moved: Any = jnp.moveaxis(x, 2, -2)
+    moved = jnp.moveaxis(x, 2, -2)
     return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ def over_stages(function: F) -> F:
     axes = None
     if placement is not None and placement.mesh.size > 1:
         axes = partition_spec(("stages",), placement.rules)[0]
-    return cast(F, jax.vmap(function, spmd_axis_name=axes))
+    return jax.vmap(function, spmd_axis_name=axes)
 
 
 def of_stage(number: int, x: jax.Array, axis: int = 0) -> jax.Array:
@@ -154,8 +154,11 @@ def with_stage(number: int, x: jax.Array, part: jax.Array) -> jax.Array:
 
 def when_done(sides: Any, done_at: NDArray[np.int64]) -> Any:
     """Picks from [ticks, stages, ...] what is no bubble: [stages, repeats, microbatches, ...]."""
-    pick = jax.vmap(lambda of_stage, ticks: of_stage[ticks], in_axes=(1, 0))
-    return jax.tree.map(lambda x: pick(x, done_at), sides)
+
+    def pick(of_stage: jax.Array, ticks: Any) -> jax.Array:
+        return of_stage[ticks]
+
+    return jax.tree.map(lambda x: jax.vmap(pick, in_axes=(1, 0))(x, done_at), sides)
 
 
 def stages_placed(x: jax.Array) -> jax.Array:

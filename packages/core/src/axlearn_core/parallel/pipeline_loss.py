@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -88,12 +89,16 @@ def one_forward_one_backward(
     def forward(
         floats: tuple[Floats, Floats], rest: tuple[Floats, Floats], data: Any
     ) -> tuple[PipelineLoss, tuple[Floats, Floats]]:
-        functions = _Functions(
-            lambda own, work, x: stage(ours.join(*own), data, work, x),
-            lambda held, m: begin(theirs.join(held, rest[1]), data, m),
-            lambda held, m, y: finish(theirs.join(held, rest[1]), data, m, y),
+        ticks = _Ticks(
+            lambda params, rest, work, x: stage(ours.join(params, rest), data, work, x),
+            lambda outer, m: begin(theirs.join(outer, rest[1]), data, m),
+            lambda outer, m, y: finish(theirs.join(outer, rest[1]), data, m, y),
+            params=floats[0],
+            rest=rest[0],
+            outer=floats[1],
+            shape=shape,
         )
-        return _run(functions, floats, rest[0], shape)
+        return _run(ticks)
 
     @jax.custom_vjp
     def run(floats: tuple[Floats, Floats], rest: tuple[Floats, Floats], data: Any) -> PipelineLoss:
@@ -118,6 +123,7 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, tree: Any) -> _Parts:
+        structure: Any
         leaves, structure = jax.tree.flatten(tree)
         is_float = [bool(jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves]
 
@@ -132,120 +138,135 @@ class _Parts(NamedTuple):
         return cls(floats, rest, join)
 
 
-class _Functions(NamedTuple):
-    stage: Callable[[tuple[Floats, Floats], Work, jax.Array], Any]
-    begin: Callable[[Floats, jax.Array], Any]
-    finish: Callable[[Floats, jax.Array, jax.Array], Any]
-
-
 class _Carry(NamedTuple):
     x: jax.Array  # [stages, rows, seq, ...], what each stage reads next
     kept: jax.Array  # [2 S - 1, stages, rows, seq, ...], what it read: that of tick t at t mod 2S-1
-    gradient: jax.Array  # [stages, rows, seq, ...], by what the stage before the next one wrote
+    gradient: jax.Array  # [stages, rows, seq, ...], by what each stage wrote, for what it does next
     loss: jax.Array  # [] float32
     gradients: tuple[Floats, Floats]  # float32, by params and outer
 
 
-def _run(
-    functions: _Functions, floats: tuple[Floats, Floats], rest: Floats, shape: PipelineShape
-) -> tuple[PipelineLoss, tuple[Floats, Floats]]:
-    stages, count = shape.stages, shape.microbatches
-    params, outer = floats
-    numbers = jnp.arange(stages)
-    slots = 2 * stages - 1
-    run = over_stages(lambda params, rest, work, x: functions.stage((params, rest), work, x))
+@dataclasses.dataclass(frozen=True)
+class _Ticks:
+    """What is done in one tick."""
 
-    def forwards(carry: _Carry, tick: jax.Array) -> tuple[_Carry, jax.Array, Any]:
-        fresh, begin_side = functions.begin(outer, tick)
+    stage: Callable[[Floats, Floats, Work, jax.Array], Any]
+    begin: Callable[[Floats, jax.Array], tuple[jax.Array, Any]]
+    finish: Callable[[Floats, jax.Array, jax.Array], tuple[jax.Array, Any]]
+    params: Floats
+    rest: Floats  # of the parameters
+    outer: Floats
+    shape: PipelineShape
+
+    def start(self) -> _Carry:
+        """Stages without work read a real microbatch, so that they are as finite as all others."""
+        stages = self.shape.stages
+        x, _ = self.begin(self.outer, jnp.int32(0))
+        everywhere = stages_placed(jnp.broadcast_to(x, (stages, *x.shape)))
+        return _Carry(
+            x=everywhere,
+            kept=jnp.broadcast_to(everywhere, (2 * stages - 1, *everywhere.shape)),
+            gradient=jnp.zeros_like(everywhere),
+            loss=jnp.zeros((), jnp.float32),
+            gradients=jax.tree.map(
+                lambda x: jnp.zeros(x.shape, jnp.float32), (self.params, self.outer)
+            ),
+        )
+
+    def warm_up(self, carry: _Carry, tick: jax.Array) -> tuple[_Carry, Any]:
+        carry, _, sides = self._forwards(carry, tick)
+        return carry, sides
+
+    def both(self, carry: _Carry, tick: jax.Array) -> tuple[_Carry, Any]:
+        carry, y, sides = self._forwards(carry, tick)
+        carry, side = self._turn(carry, tick, y)
+        return self._backwards(carry, tick), (sides, side)
+
+    def drain(self, carry: _Carry, tick: jax.Array) -> tuple[_Carry, None]:
+        return self._backwards(carry, tick), None
+
+    def _forwards(self, carry: _Carry, tick: jax.Array) -> tuple[_Carry, jax.Array, Any]:
+        fresh, begin_side = self.begin(self.outer, tick)
         x = stages_placed(with_stage(0, carry.x, fresh))
-        kept = jax.lax.dynamic_update_index_in_dim(carry.kept, x, tick % slots, 0)
-        work = shape.work(tick, numbers)
-        (y, added), side = run(params, rest, work, x)
-        loss = carry.loss + jnp.sum(jnp.where(_is_real(work, count), added, 0))
+        kept = jax.lax.dynamic_update_index_in_dim(carry.kept, x, tick % len(carry.kept), 0)
+        work = self.shape.work(tick, jnp.arange(self.shape.stages))
+        (y, added), side = over_stages(self.stage)(self.params, self.rest, work, x)
+        loss = carry.loss + jnp.sum(jnp.where(self._is_real(work), added, 0))
         y = stages_placed(y)
         carry = carry._replace(x=jnp.roll(y, 1, axis=0), kept=kept, loss=loss)
         return carry, y, (side, begin_side)
 
-    def turn(carry: _Carry, tick: jax.Array, y: jax.Array) -> tuple[_Carry, Any]:
-        """From the last stage's output to its gradient."""
-        loss_of = jax.value_and_grad(functions.finish, argnums=(0, 2), has_aux=True)
-        microbatch = tick - (stages - 1)
-        (loss, side), (held, gradient) = loss_of(outer, microbatch, of_stage(stages - 1, y))
-        mine, theirs = carry.gradients
+    def _turn(self, carry: _Carry, tick: jax.Array, y: jax.Array) -> tuple[_Carry, Any]:
+        """From the last stage's output to the gradient by it."""
+        last = self.shape.stages - 1
+
+        def loss_of(outer: Floats, y: jax.Array) -> tuple[jax.Array, Any]:
+            return self.finish(outer, tick - last, y)
+
+        gradient_of = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)
+        (loss, side), (by_outer, by_y) = gradient_of(self.outer, of_stage(last, y))
+        by_params, before = carry.gradients
         return carry._replace(
-            gradient=stages_placed(with_stage(stages - 1, carry.gradient, gradient)),
+            gradient=stages_placed(with_stage(last, carry.gradient, by_y)),
             loss=carry.loss + loss,
-            gradients=(mine, _add(theirs, held)),
+            gradients=(by_params, _add(before, by_outer)),
         ), side
 
-    def backwards(carry: _Carry, tick: jax.Array) -> _Carry:
-        first = tick - 2 * (stages - 1)
+    def _backwards(self, carry: _Carry, tick: jax.Array) -> _Carry:
+        numbers = jnp.arange(self.shape.stages)
+        first = tick - 2 * (self.shape.stages - 1)
         work = Work(numbers, jnp.zeros_like(numbers), first + numbers)
-        read_in = (work.microbatch + numbers) % slots
-        is_real = _is_real(work, count)
-        x = jax.vmap(microbatch_of, in_axes=(1, 0))(carry.kept, read_in)
-
-        def pull(
-            params: Floats, rest: Floats, work: Work, x: jax.Array, dy: jax.Array, yes: jax.Array
-        ) -> tuple[Floats, jax.Array]:
-            _, pullback, _ = jax.vjp(
-                lambda params, x: functions.stage((params, rest), work, x), params, x, has_aux=True
-            )
-            pulled: tuple[Floats, jax.Array] = pullback(
-                (jnp.where(yes, dy, 0), yes.astype(jnp.float32))
-            )
-            return pulled
-
-        added, dx = over_stages(pull)(params, rest, work, stages_placed(x), carry.gradient, is_real)
+        read_in = (work.microbatch + numbers) % len(carry.kept)
+        x = stages_placed(jax.vmap(microbatch_of, in_axes=(1, 0))(carry.kept, read_in))
+        by_params, by_x = over_stages(self._pull)(
+            self.params, self.rest, work, x, carry.gradient, self._is_real(work)
+        )
+        _, pullback = jax.vjp(lambda outer: self.begin(outer, first)[0], self.outer)
+        (by_outer,) = pullback(of_stage(0, by_x))
         mine, theirs = carry.gradients
-        _, pullback = jax.vjp(lambda outer: functions.begin(outer, first)[0], outer)
-        (held,) = pullback(of_stage(0, dx))
         return carry._replace(
-            gradient=jnp.roll(stages_placed(dx), -1, axis=0),
-            gradients=(_add(mine, added), _add(theirs, held)),
+            gradient=jnp.roll(stages_placed(by_x), -1, axis=0),
+            gradients=(_add(mine, by_params), _add(theirs, by_outer)),
         )
 
-    def warm_up(carry: _Carry, tick: jax.Array) -> tuple[_Carry, Any]:
-        carry, _, sides = forwards(carry, tick)
-        return carry, sides
+    def _pull(
+        self,
+        params: Floats,
+        rest: Floats,
+        work: Work,
+        x: jax.Array,
+        gradient: jax.Array,
+        is_real: jax.Array,
+    ) -> tuple[Floats, jax.Array]:
+        """Returns one stage's gradients by its parameters and by what it read."""
+        _, pullback, _ = jax.vjp(
+            lambda params, x: self.stage(params, rest, work, x), params, x, has_aux=True
+        )
+        cotangents = jnp.where(is_real, gradient, 0), is_real.astype(jnp.float32)
+        pulled: tuple[Floats, jax.Array] = pullback(cotangents)
+        return pulled
 
-    def both(carry: _Carry, tick: jax.Array) -> tuple[_Carry, Any]:
-        carry, y, sides = forwards(carry, tick)
-        carry, side = turn(carry, tick, y)
-        return backwards(carry, tick), (sides, side)
+    def _is_real(self, work: Work) -> jax.Array:
+        return (work.microbatch >= 0) & (work.microbatch < self.shape.microbatches)
 
-    def drain(carry: _Carry, tick: jax.Array) -> tuple[_Carry, None]:
-        return backwards(carry, tick), None
 
-    carry = _start(functions.begin(outer, jnp.int32(0))[0], floats, stages, slots)
-    turns = jnp.arange(stages - 1, shape.ticks)
-    carry, first = jax.lax.scan(warm_up, carry, jnp.arange(stages - 1))
-    carry, (rest_of, finish) = jax.lax.scan(both, carry, turns)
-    carry, _ = jax.lax.scan(drain, carry, jnp.arange(stages - 1) + shape.ticks)
-    sides, begin = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, rest_of)
+def _run(ticks: _Ticks) -> tuple[PipelineLoss, tuple[Floats, Floats]]:
+    """Returns the loss, and its gradients by params and outer."""
+    shape = ticks.shape
+    ramp = jnp.arange(shape.stages - 1)
+    carry, first = jax.lax.scan(ticks.warm_up, ticks.start(), ramp)
+    turns = jnp.arange(shape.stages - 1, shape.ticks)
+    carry, (following, finish) = jax.lax.scan(ticks.both, carry, turns)
+    carry, _ = jax.lax.scan(ticks.drain, carry, ramp + shape.ticks)
+    stages, begin = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, following)
     loss = PipelineLoss(
         total=carry.loss,
-        stages=when_done(sides, shape.done_at()),
-        begin=jax.tree.map(lambda x: x[:count], begin),
+        stages=when_done(stages, shape.done_at()),
+        begin=jax.tree.map(lambda x: x[: shape.microbatches], begin),
         finish=finish,
     )
+    floats = (ticks.params, ticks.outer)
     return loss, jax.tree.map(lambda g, x: g.astype(x.dtype), carry.gradients, floats)
-
-
-def _start(x: jax.Array, floats: tuple[Floats, Floats], stages: int, slots: int) -> _Carry:
-    """Stages without work read a real microbatch too, so that they are as finite as all others."""
-    everywhere = stages_placed(jnp.broadcast_to(x, (stages, *x.shape)))
-    return _Carry(
-        x=everywhere,
-        kept=jnp.broadcast_to(everywhere, (slots, *everywhere.shape)),
-        gradient=jnp.zeros_like(everywhere),
-        loss=jnp.zeros((), jnp.float32),
-        gradients=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), floats),
-    )
-
-
-def _is_real(work: Work, count: int) -> jax.Array:
-    return (work.microbatch >= 0) & (work.microbatch < count)
 
 
 def _add(total: Floats, more: Floats) -> Floats:
