@@ -29,12 +29,12 @@ from axlearn_layers import (
     DenseFeedForward,
     OneForwardOneBackward,
     Pipeline,
+    PipelineSchedule,
     Repeat,
     SequenceInfo,
     SequenceLayer,
     TransformerBlock,
 )
-from axlearn_layers.pipeline import PipelineSchedule
 
 # float32 sums in another order, relative to the largest entry of an array.
 RTOL = 1e-5

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED, ConfigError, Configurable
+from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.module import (
     OutputCollection,
     ParameterSpecs,
@@ -38,66 +38,9 @@ from axlearn_core.training.model import Batch
 from axlearn_layers.block import TransformerBlock
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.pipeline_outputs import of_microbatches, of_stages
+from axlearn_layers.pipeline_schedules import Circular, PipelineSchedule
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.stack import Remat, Stack, StackedLayer, unrolled_layers, with_remat
-
-
-class PipelineSchedule(Configurable):
-    """The order in which stages compute forwards and backwards."""
-
-    owns_loss: ClassVar[bool]
-    """Whether the schedule begins to go backwards before all microbatches have gone forwards, and
-    has to be given the loss for that."""
-
-    class Config(Configurable.Config):
-        """A schedule's fields."""
-
-    def repeats(self) -> int:
-        """Returns how often a microbatch goes round."""
-        raise NotImplementedError(type(self))
-
-    def microbatches_in_flight(self, shape: PipelineShape) -> int:
-        """Returns of how many pieces of work a stage keeps its input, or more, at one time."""
-        raise NotImplementedError(type(self))
-
-
-class Circular(PipelineSchedule):
-    """All microbatches forwards, `num_repeats` times round, then all backwards.
-
-    Once round is GPipe (arXiv:1811.06965). V times (interleaved, arXiv:2104.04473): each stage
-    holds V chunks of layers that are as far apart as the stages together are deep. The bubble
-    becomes V times smaller, and V times as much is passed on. Every stage keeps what its layers
-    need for the backward pass of all microbatches.
-    """
-
-    owns_loss = False
-
-    class Config(PipelineSchedule.Config):
-        num_repeats: int = 1  # V; above 1, num_stages has to divide num_microbatches
-
-    def repeats(self) -> int:
-        repeats: int = self.config.num_repeats
-        return repeats
-
-    def microbatches_in_flight(self, shape: PipelineShape) -> int:
-        return shape.ticks
-
-
-class OneForwardOneBackward(PipelineSchedule):
-    """Each microbatch backwards as soon as its loss is known (1F1B, arXiv:1806.03377).
-
-    The bubble is GPipe's, and stages keep the inputs of 2 * num_stages - 1 microbatches at most,
-    however many there are; their layers are computed again in the backward pass, whatever `remat`
-    says. In training the model hands over its loss, as `CausalLM` does; others are refused.
-    """
-
-    owns_loss = True
-
-    def repeats(self) -> int:
-        return 1
-
-    def microbatches_in_flight(self, shape: PipelineShape) -> int:
-        return min(2 * shape.stages - 1, shape.microbatches)
 
 
 class AroundStack(NamedTuple):
@@ -297,6 +240,12 @@ class Pipeline(Stack):
         total, stages, before, after = one_forward_one_backward(
             stage, begin, finish, self._state(), around.state, data, self.shape
         )
+        if before.losses or after.losses:
+            raise ConfigError(
+                f"{self.path}.schedule (={type(self.schedule).__name__}) takes auxiliary losses of "
+                "the stack's layers only, and what is around the stack has some. Write "
+                "schedule=Circular.default_config()"
+            )
         auxiliary = _sum(stages.losses) if stages.losses else None
         emit(of_stages(dataclasses.replace(stages, losses={})))
         outputs = of_microbatches(before)
