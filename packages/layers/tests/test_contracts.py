@@ -1,5 +1,6 @@
 """Every registered layer and model under its contract, each with the smallest example."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -417,6 +418,28 @@ class TestRepeat(SequenceContract):
         return layers.Repeat.Config(
             input_dim=DIM, layer=block(layers.TransformerBlock), num_layers=2, remat=remat
         )
+
+
+class TestPipeline(SequenceContract):
+    def config(self):
+        layer = layers.Attention.Config(**HEADS)
+        return layers.Pipeline.Config(
+            input_dim=DIM, layer=layer, num_layers=2, num_stages=2, num_microbatches=2
+        )
+
+    def inputs(self, rng):
+        rows = super().inputs(rng)  # as many as each microbatch has, for a mesh to split
+        return jax.tree.map(lambda x: np.concatenate([x, x]), rows)
+
+
+class TestCircular(ConfigContract):
+    def config(self):
+        return layers.Circular.Config(num_repeats=2)
+
+
+class TestOneForwardOneBackward(ConfigContract):
+    def config(self):
+        return layers.OneForwardOneBackward.default_config()
 
 
 class TestLayerList(SequenceContract):

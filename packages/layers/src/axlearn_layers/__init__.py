@@ -46,6 +46,8 @@ from axlearn_layers.mixture import Experts, GatedExperts, MixtureOfExperts
 from axlearn_layers.multi_lora import MultiLoRA
 from axlearn_layers.multi_token import MultiTokenLM, NextDepth
 from axlearn_layers.norms import GroupNorm, LayerNorm, Norm, RMSNorm
+from axlearn_layers.pipeline import AroundStack, LossOfStack, Pipeline
+from axlearn_layers.pipeline_schedules import Circular, OneForwardOneBackward, PipelineSchedule
 from axlearn_layers.pooling import FirstToken, LastToken, MeanPooling, Pooling
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
@@ -148,6 +150,12 @@ __all__ = [
     "Stack",
     "StackedLayer",
     "unrolled_layers",
+    "Pipeline",
+    "PipelineSchedule",
+    "Circular",
+    "OneForwardOneBackward",
+    "AroundStack",
+    "LossOfStack",
     "Repeat",
     "Remat",
     "SharedKeys",

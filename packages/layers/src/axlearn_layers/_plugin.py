@@ -42,6 +42,13 @@ def axlearn_layers() -> list[LayerRecord]:
         _layer("dropout", "dropout:Dropout", "Zeros at random (arXiv:1207.0580)."),
         _layer("layer_drop", "layer_drop:LayerDrop", "Layers left out (arXiv:1909.11556)."),
         _layer("repeat", "stack:Repeat", "Layers of one config, scanned over depth."),
+        _layer("pipeline", "pipeline:Pipeline", "Layers of one config, in stages at once."),
+        _layer("circular", "pipeline_schedules:Circular", "GPipe (arXiv:1811.06965), interleaved."),
+        _layer(
+            "one_forward_one_backward",
+            "pipeline_schedules:OneForwardOneBackward",
+            "1F1B, of constant memory (arXiv:1806.03377).",
+        ),
         _layer("remat", "stack:Remat", "Which activations to keep, by name."),
         _layer("linear_cross_entropy", "loss:LinearCrossEntropy", "Fused head and loss, chunked."),
         _layer("mixture_of_experts", "mixture:MixtureOfExperts", "Sparse feed-forward layer."),

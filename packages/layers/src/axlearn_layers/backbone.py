@@ -51,13 +51,15 @@ class Backbone(Layer):
             self.norm = self.add_child("norm", cfg.norm.set(input_dim=cfg.dim))
 
     def _run(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
-        x = self.stack.forward(self._prepare(x, info.positions), info)
-        return x if self.norm is None else self.norm.forward(x)
+        return self._normed(self.stack.forward(self._prepare(x, info.positions), info))
 
     def _run_on(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
         """Like `_run`, for further tokens of sequences whose beginning is in the stack's cache."""
         x, cache = self.stack.extend(self._prepare(x, info.positions), cache, info)
-        return x if self.norm is None else self.norm.forward(x), cache
+        return self._normed(x), cache
+
+    def _normed(self, x: jax.Array) -> jax.Array:
+        return x if self.norm is None else self.norm.forward(x)
 
     def _prepare(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:
         if self.positions is not None:

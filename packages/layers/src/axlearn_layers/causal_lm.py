@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.module import FanIn, no_context
+from axlearn_core.module import FanIn, capture_with_state, current_context, emit, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.training.model import Batch, Loss
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.loss import LinearCrossEntropy, TokenLoss, soft_cap
+from axlearn_layers.pipeline import AroundStack, Pipeline, key_of_call
 from axlearn_layers.sequence import SequenceInfo
 from axlearn_layers.targets import targets_of
 from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
@@ -44,6 +45,8 @@ class CausalLM(TokenModel):
 
     def forward(self, batch: Batch) -> Loss:
         weights = batch["target_weights"]
+        if self.is_training and isinstance(self.stack, Pipeline) and self.stack.owns_loss:
+            return Loss(self._loss_of(self.stack, batch), weights.sum())
         total = self.token_loss(self.hidden(batch), batch)
         return Loss(with_auxiliary_losses(self, total, weights), weights.sum())
 
@@ -107,6 +110,28 @@ class CausalLM(TokenModel):
         batch, seq = batch_shape["input_ids"]
         head = 2.0 * self.config.dim * self.config.vocab_size
         return 3 * batch * seq * (flops_per_token(self.stack, seq) + head)
+
+    def _loss_of(self, stack: Pipeline, batch: Batch) -> jax.Array:
+        """Has the stack compute the loss, one microbatch after the other."""
+
+        def begin(batch: Batch) -> jax.Array:
+            x = self._embed(batch["input_ids"], batch.get("token_types"))
+            return self._prepare(x, batch.get("positions"))
+
+        def finish(x: jax.Array, batch: Batch) -> jax.Array:
+            return self.token_loss(self._normed(x), batch)
+
+        state = {name: x for name, x in current_context().state.items() if name != stack.name}
+        functions = capture_with_state(begin), capture_with_state(finish)
+        around = AroundStack(*functions, state, key_of_call())
+        info = SequenceInfo(batch.get("positions"), batch.get("segment_ids"))
+        weights = batch["target_weights"]
+        with self.provide("adapter_ids", batch.get("adapter_ids")):
+            total, auxiliary, outputs = stack.loss(around, batch, info, weights)
+        emit(outputs)
+        if auxiliary is not None:
+            self.add_summary("auxiliary_loss", auxiliary / jnp.maximum(weights.sum(), 1))
+        return total
 
     def _logits(self, hidden: jax.Array) -> jax.Array:
         return soft_cap(self.head.attend(hidden), self.config.logit_cap)

@@ -97,7 +97,7 @@ class Repeat(Stack):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
-            return _forward(self.layer, self.config.remat)(x, info), None
+            return with_remat(self.layer, self.config.remat)(x, info), None
 
         x, _ = scan_layers(self.layer, body, x, count=self.config.num_layers)
         return x
@@ -145,7 +145,7 @@ class LayerList(Stack):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         for layer in self.layers:
-            x = _forward(layer, self.config.remat)(x, info)
+            x = with_remat(layer, self.config.remat)(x, info)
         return x
 
     @no_context
@@ -202,9 +202,10 @@ def unrolled_layers(layer: SequenceLayer) -> Iterator[StackedLayer]:
         yield StackedLayer(layer, (), ())
 
 
-def _forward(
+def with_remat(
     layer: SequenceLayer, policy: Remat.Config | None
 ) -> Callable[[jax.Array, SequenceInfo], jax.Array]:
+    """Returns the layer's `forward`, which keeps what the policy says."""
     if policy is None:
         return layer.forward
     return remat(layer.forward, save=policy.save, offload=policy.offload)

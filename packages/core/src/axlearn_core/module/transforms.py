@@ -49,6 +49,8 @@ def scan_layers(
     xs: Any = None,
     *,
     count: int,
+    state: Tree | None = None,
+    indices: jax.Array | None = None,
 ) -> tuple[Carry, Any]:
     """Runs `body` once per copy of a child layer, as one compiled loop.
 
@@ -58,6 +60,9 @@ def scan_layers(
         carry: what flows through the depth.
         xs: optional inputs with a leading axis of `count`, one slice per copy.
         count: how many copies there are.
+        state: their stacked parameters; None is those of the call.
+        indices: [count] int, the number of each, from which it derives its random key; None is 0,
+            1, 2, ...
 
     Returns:
         The last carry, and the stacked ys.
@@ -72,7 +77,8 @@ def scan_layers(
         context.calls.update(inner.calls)
         return carry, (y, inner.outputs)
 
-    slices = (context.state.get(layer.name, {}), jnp.arange(count), xs)
+    copies = context.state.get(layer.name, {}) if state is None else state
+    slices = (copies, jnp.arange(count) if indices is None else indices, xs)
     carry, (ys, outputs) = jax.lax.scan(step, carry, slices, length=count)
     emit(outputs)
     return carry, ys

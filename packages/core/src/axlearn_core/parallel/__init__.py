@@ -2,6 +2,15 @@
 
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
 from axlearn_core.parallel.per_device import per_device
+from axlearn_core.parallel.pipeline import (
+    PipelineShape,
+    Work,
+    circular,
+    join_rows,
+    microbatch_of,
+    split_rows,
+)
+from axlearn_core.parallel.pipeline_loss import PipelineLoss, one_forward_one_backward
 from axlearn_core.parallel.sharding import (
     DEFAULT_RULES,
     Placement,
@@ -17,15 +26,23 @@ from axlearn_core.parallel.sharding import (
 __all__ = [
     "DEFAULT_RULES",
     "MESH_AXES",
+    "PipelineLoss",
+    "PipelineShape",
     "Placement",
+    "Work",
     "check_rules",
+    "circular",
     "constrain",
     "current_placement",
     "current_platform",
     "infer_mesh_shape",
+    "join_rows",
     "make_mesh",
+    "microbatch_of",
+    "one_forward_one_backward",
     "parameter_shardings",
     "partition_spec",
     "per_device",
     "placing",
+    "split_rows",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ DEFAULT_RULES: dict[str, str | tuple[str, ...] | None] = {
     "kv_heads": "model",
     "head_dim": None,
     "layers": None,
+    "stages": "pipeline",
     "adapters": None,  # any row of a batch may need any of them
     "expert": "expert",
     # Activations.
@@ -116,6 +118,10 @@ class Placement:
     def sharding(self, *axes: str | None) -> NamedSharding:
         """Returns the placement of an array with these logical axes."""
         return NamedSharding(self.mesh, partition_spec(axes, self.rules))
+
+    def ways(self, name: str) -> int:
+        """Returns into how many parts a logical axis is split."""
+        return math.prod(self.mesh.shape[axis] for axis in _axes(self.rules.get(name)))
 
     def batch(self, rank: int) -> NamedSharding:
         """Returns the placement of a batch's array of shape [batch, seq, ...]."""

@@ -16,6 +16,7 @@ from axlearn_core.module import (
     flatten_paths,
     functional,
 )
+from axlearn_core.parallel import split_rows
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Batch, Loss, Model
 from axlearn_core.training.state import TrainState, Tree, merge_trees
@@ -69,10 +70,11 @@ def make_train_step(
             return (grads, loss + more, module_state), outputs.summaries
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
+        micro_batches = {name: split_rows(x, accumulation) for name, x in batch.items()}
         (grads, loss, module_state), summaries = jax.lax.scan(
             accumulate,
             (zeros, jnp.zeros(()), state.module_state),
-            (_micro_batches(batch, accumulation), jnp.arange(accumulation)),
+            (micro_batches, jnp.arange(accumulation)),
         )
         mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), summaries)
         return grads, module_state, {"loss": loss, **flatten_paths(mean)}
@@ -152,15 +154,3 @@ def cast_floats(tree: Mapping[str, Any], specs: ParameterSpecs, dtype: str | Non
         else cast(value, specs[name])
         for name, value in tree.items()
     }
-
-
-def _micro_batches(batch: Batch, count: int) -> Batch:
-    """Reshapes [batch, ...] to [count, batch / count, ...].
-
-    Micro-batch i takes the rows i, i + count, ..., so that each device keeps the rows it has.
-    """
-
-    def split(x: jax.Array) -> jax.Array:
-        return jnp.swapaxes(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 0, 1)
-
-    return {name: split(x) for name, x in batch.items()}
