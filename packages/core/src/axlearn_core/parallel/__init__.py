@@ -13,11 +13,13 @@ from axlearn_core.parallel.sharding import (
     partition_spec,
     placing,
 )
+from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
 
 __all__ = [
     "DEFAULT_RULES",
     "MESH_AXES",
     "Placement",
+    "check_axes_are_used",
     "check_rules",
     "constrain",
     "current_placement",
@@ -29,4 +31,5 @@ __all__ = [
     "partition_spec",
     "per_device",
     "placing",
+    "whole_parameters",
 ]

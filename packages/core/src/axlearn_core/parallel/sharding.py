@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,18 +31,22 @@ DEFAULT_RULES: dict[str, str | tuple[str, ...] | None] = {
     "kv_heads": "model",
     "head_dim": None,
     "layers": None,
+    "stages": "pipeline",
     "adapters": None,  # any row of a batch may need any of them
     "expert": "expert",
     # Activations.
     "batch": ("data", "expert", "fsdp"),
     "seq": "seq",
+    # The sequence of what norms read and layers add to: where a branch is split over `model`, the
+    # tokens between two branches are (arXiv:2205.05198).
+    "residual_seq": ("seq", "model"),
 }
 
 
 def check_rules(rules: Rules) -> None:
     """Raises a ConfigError for a rule that names no mesh axis."""
     for name, axes in rules.items():
-        for axis in _axes(axes):
+        for axis in mesh_axes(axes):
             if axis not in MESH_AXES:
                 raise ConfigError(
                     f"the sharding rule {name!r}: {axes!r} names no mesh axis."
@@ -54,7 +59,7 @@ def partition_spec(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
     used: set[str] = set()
     parts: list[Any] = []
     for name in axes:
-        chosen = tuple(a for a in _axes(rules.get(name) if name else None) if a not in used)
+        chosen = tuple(a for a in mesh_axes(rules.get(name) if name else None) if a not in used)
         used.update(chosen)
         parts.append(chosen if len(chosen) > 1 else (chosen[0] if chosen else None))
     return PartitionSpec(*parts)
@@ -64,12 +69,18 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
     """Returns the NamedSharding of every parameter.
 
     Raises:
-        ConfigError: listing every dimension that its mesh axes do not divide, before compiling.
+        ConfigError: listing every logical axis without a rule, or every dimension that its mesh
+            axes do not divide, before compiling.
     """
+    flat = flatten_paths(specs)
+    if unknown := [line for path, spec in flat.items() for line in _without_rule(path, spec, rules)]:
+        raise ConfigError(
+            "no sharding rule says where these parameters lie:"
+            + "".join(f"\n  {line}" for line in unknown)
+            + "\nA rule names the mesh axes that split a logical axis; with null none does."
+        )
     problems = [
-        problem
-        for path, spec in flatten_paths(specs).items()
-        for problem in _indivisible(path, spec, mesh, rules)
+        line for path, spec in flat.items() for line in _indivisible(path, spec, mesh, rules)
     ]
     if problems:
         raise ConfigError(
@@ -80,18 +91,31 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
     return map_specs(lambda spec: NamedSharding(mesh, partition_spec(spec.axes, rules)), specs)
 
 
+def _without_rule(path: str, spec: ParameterSpec, rules: Rules) -> Iterator[str]:
+    for size, name in zip(spec.shape, spec.axes, strict=True):
+        if name is not None and name not in rules:
+            yield (
+                f"{path}: axis {name!r} of size {size}, shape {spec.shape}; write "
+                f"sharding_rules.{name}=null or a mesh axis.{near_names(name, rules)}"
+            )
+
+
 def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> Iterator[str]:
     placed = partition_spec(spec.axes, rules)
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
-        ways = 1
-        for axis in _axes(axes):
-            ways *= mesh.shape[axis]
-        if size % ways:
-            where = " x ".join(_axes(axes))
-            yield f"{path}: axis {name!r} of size {size} over {where} (={ways}), shape {spec.shape}"
+        parts = ways(axes, mesh)
+        if size % parts:
+            where = " x ".join(mesh_axes(axes))
+            yield f"{path}: axis {name!r} of size {size} over {where} (={parts}), shape {spec.shape}"
 
 
-def _axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
+def ways(axes: str | Sequence[str] | None, mesh: Mesh) -> int:
+    """Returns into how many parts these mesh axes split a dimension."""
+    return math.prod(mesh.shape[axis] for axis in mesh_axes(axes))
+
+
+def mesh_axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the axes that a rule, or an entry of a PartitionSpec, names."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
@@ -116,6 +140,10 @@ class Placement:
     def sharding(self, *axes: str | None) -> NamedSharding:
         """Returns the placement of an array with these logical axes."""
         return NamedSharding(self.mesh, partition_spec(axes, self.rules))
+
+    def ways(self, name: str) -> int:
+        """Returns into how many parts a logical axis is split."""
+        return ways(self.rules.get(name), self.mesh)
 
     def batch(self, rank: int) -> NamedSharding:
         """Returns the placement of a batch's array of shape [batch, seq, ...]."""
@@ -151,10 +179,21 @@ def current_platform() -> str:
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the compiler to place an activation by its logical axes.
 
-    Does nothing outside `placing` or on a mesh of one device, so layers may always call it.
+    Does nothing outside `placing` or on a mesh of one device, so layers may always call it. A mesh
+    axis that does not divide what is there, such as one token, splits nothing.
     """
     placement = _placement.get()
     if placement is None or placement.mesh.size == 1:
         return x
-    placed: jax.Array = jax.lax.with_sharding_constraint(x, placement.sharding(*axes))
+    spec = partition_spec(axes, placement.rules)
+    parts = [_dividing(part, size, placement.mesh) for part, size in zip(spec, x.shape, strict=True)]
+    sharding = NamedSharding(placement.mesh, PartitionSpec(*parts))
+    placed: jax.Array = jax.lax.with_sharding_constraint(x, sharding)
     return placed
+
+
+def _dividing(axes: str | Sequence[str] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
+    kept = mesh_axes(axes)
+    while size % ways(kept, mesh):
+        kept = kept[:-1]
+    return kept or None

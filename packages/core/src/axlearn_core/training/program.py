@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
@@ -10,7 +11,14 @@ import jax
 
 from axlearn_core.config import ConfigError
 from axlearn_core.hardware import backend_of
-from axlearn_core.parallel import Placement, parameter_shardings, partition_spec, placing
+from axlearn_core.parallel import (
+    Placement,
+    check_axes_are_used,
+    parameter_shardings,
+    placing,
+    whole_parameters,
+)
+from axlearn_core.parallel.sharding import mesh_axes
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import BatchShape
 from axlearn_core.training.learner import Learner
@@ -35,7 +43,12 @@ class MemoryEstimate(NamedTuple):
 
 
 class Program:
-    """Traces and compiles a run's steps for a mesh; holds no arrays."""
+    """Traces and compiles a run's steps for a mesh; holds no arrays.
+
+    Attributes:
+        state: the shapes and places of the train state.
+        warnings: of parameters that no rule splits, though the mesh could.
+    """
 
     def __init__(
         self,
@@ -54,7 +67,10 @@ class Program:
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
-        parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
+        specs, mesh, rules = model.parameter_specs(), placement.mesh, placement.rules
+        parameter_shardings(specs, mesh, rules)  # raises
+        check_axes_are_used(specs, mesh, rules)
+        self.warnings = whole_parameters(specs, mesh, rules)
         self.state = self._state_structs()
 
     def initial_state(self) -> TrainState:
@@ -100,19 +116,23 @@ class Program:
     def check_batch(self, path: str, batch_shape: BatchShape, *, accumulation: int = 1) -> None:
         """Raises a ConfigError if the devices cannot share the rows of the input at `path`."""
         rows = {shape[0] for shape, _ in batch_shape.values()}.pop()
-        spec = partition_spec(("batch",), self.placement.rules)[0] or ()
-        axes = (spec,) if isinstance(spec, str) else tuple(spec)
-        ways = 1
-        for axis in axes:
-            ways *= self.placement.mesh.shape[axis]
-        if rows % (ways * accumulation):
-            sizes = {axis: self.placement.mesh.shape[axis] for axis in axes}
-            sizes["accumulation"] = accumulation
-            needed = " x ".join(f"{name} (={size})" for name, size in sizes.items() if size > 1)
+        sizes = self._sizes("batch") | {"accumulation": accumulation}
+        if rows % math.prod(sizes.values()):
             raise ConfigError(
-                f"{path}.batch_size (={rows}) must be a multiple of {ways * accumulation}, that is "
-                f"{needed}, so that every device gets whole rows"
+                f"{path}.batch_size (={rows}) must be a multiple of {_product(sizes)}, so that "
+                "every device gets whole rows"
             )
+        sizes = self._sizes("seq")
+        for name, (shape, _) in batch_shape.items():
+            if len(shape) > 1 and shape[1] % math.prod(sizes.values()):
+                raise ConfigError(
+                    f"{path} gives {name} of {shape[1]} tokens per row, which must be a multiple "
+                    f"of {_product(sizes)}, so that every device gets as many"
+                )
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        mesh = self.placement.mesh
+        return {axis: mesh.shape[axis] for axis in mesh_axes(self.placement.rules.get(name))}
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
         step = make_train_step(
@@ -153,6 +173,11 @@ class CompiledStep(NamedTuple):
     trace_seconds: float
     compile_seconds: float
     memory: MemoryEstimate | None
+
+
+def _product(sizes: dict[str, int]) -> str:
+    factors = " x ".join(f"{name} (={size})" for name, size in sizes.items() if size > 1)
+    return f"{math.prod(sizes.values())}, that is {factors}"
 
 
 def _memory(compiled: Any) -> MemoryEstimate | None:
