@@ -7,10 +7,12 @@ from axlearn_core.parallel.sharding import (
     Placement,
     check_rules,
     constrain,
+    constrain_gradient,
     current_placement,
     current_platform,
     parameter_shardings,
     partition_spec,
+    parts,
     placing,
 )
 from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
@@ -22,6 +24,7 @@ __all__ = [
     "check_axes_are_used",
     "check_rules",
     "constrain",
+    "constrain_gradient",
     "current_placement",
     "current_platform",
     "infer_mesh_shape",
@@ -29,6 +32,7 @@ __all__ = [
     "network_domains",
     "parameter_shardings",
     "partition_spec",
+    "parts",
     "per_device",
     "placing",
     "whole_parameters",

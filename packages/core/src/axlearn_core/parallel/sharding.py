@@ -11,6 +11,7 @@ import contextvars
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -103,10 +104,10 @@ def _without_rule(path: str, spec: ParameterSpec, rules: Rules) -> Iterator[str]
 def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> Iterator[str]:
     placed = partition_spec(spec.axes, rules)
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
-        parts = ways(axes, mesh)
-        if size % parts:
+        count = ways(axes, mesh)
+        if size % count:
             where = " x ".join(mesh_axes(axes))
-            yield f"{path}: axis {name!r} of size {size} over {where} (={parts}), shape {spec.shape}"
+            yield f"{path}: axis {name!r} of size {size} over {where} (={count}), shape {spec.shape}"
 
 
 def ways(axes: str | Sequence[str] | None, mesh: Mesh) -> int:
@@ -140,10 +141,6 @@ class Placement:
     def sharding(self, *axes: str | None) -> NamedSharding:
         """Returns the placement of an array with these logical axes."""
         return NamedSharding(self.mesh, partition_spec(axes, self.rules))
-
-    def ways(self, name: str) -> int:
-        """Returns into how many parts a logical axis is split."""
-        return ways(self.rules.get(name), self.mesh)
 
     def batch(self, rank: int) -> NamedSharding:
         """Returns the placement of a batch's array of shape [batch, seq, ...]."""
@@ -186,8 +183,8 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if placement is None or placement.mesh.size == 1:
         return x
     spec = partition_spec(axes, placement.rules)
-    parts = [_dividing(part, size, placement.mesh) for part, size in zip(spec, x.shape, strict=True)]
-    sharding = NamedSharding(placement.mesh, PartitionSpec(*parts))
+    kept = [_dividing(part, size, placement.mesh) for part, size in zip(spec, x.shape, strict=True)]
+    sharding = NamedSharding(placement.mesh, PartitionSpec(*kept))
     placed: jax.Array = jax.lax.with_sharding_constraint(x, sharding)
     return placed
 
@@ -197,3 +194,31 @@ def _dividing(axes: str | Sequence[str] | None, size: int, mesh: Mesh) -> tuple[
     while size % ways(kept, mesh):
         kept = kept[:-1]
     return kept or None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _with_gradient(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    return x
+
+
+_with_gradient.defvjp(
+    lambda x, axes: (x, None), lambda axes, _, gradient: (constrain(gradient, *axes),)
+)
+
+
+def constrain_gradient(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Returns x, and asks the compiler to place its gradient by these logical axes."""
+    placement = _placement.get()
+    if placement is None or placement.mesh.size == 1:
+        return x
+    same: jax.Array = _with_gradient(x, axes)
+    return same
+
+
+def parts(name: str, size: int) -> int:
+    """Returns into how many parts `constrain` splits a dimension of a logical axis."""
+    placement = _placement.get()
+    if placement is None:
+        return 1
+    axes = _dividing(placement.rules.get(name), size, placement.mesh)
+    return ways(axes, placement.mesh)
