@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module import Module
-from axlearn_core.parallel import constrain, parts
+from axlearn_core.parallel import constrain, constrain_weight, parts
 from axlearn_layers.targets import Targets, check_targets, wanted
 
 Carry = TypeVar("Carry")
@@ -171,7 +171,10 @@ def _loss_with_gradients(
     tokens = _into_parts(_Tokens(hidden, targets, weights))
     (sums, table_gradient), hidden_gradient = _over_parts(of_part)(tokens)
     table_gradient = constrain(table_gradient, "batch", "seq", None, "vocab")
-    table_gradient = constrain(_sum_parts(table_gradient).T, "vocab", "embed")
+    # Each device gets its part of "embed" of all before they are summed. Else compilers sum the
+    # whole among all, and drop what a device does not keep.
+    table_gradient = constrain(jnp.moveaxis(table_gradient, 2, 0), "embed", "batch", "seq", "vocab")
+    table_gradient = constrain(table_gradient.sum((1, 2)).T, "vocab", "embed")
     hidden_gradient = constrain(_from_parts(hidden_gradient), "batch", "seq", None)
     return _sum_parts(sums), (hidden_gradient, table_gradient.astype(table.dtype))
 
@@ -230,7 +233,7 @@ def _chunk_loss(chunk: _Tokens, table: jax.Array, shape: LossShape) -> tuple[Los
 
 
 def _gathered(table: jax.Array, hidden: jax.Array) -> jax.Array:
-    return constrain(table.astype(hidden.dtype), "vocab", None)
+    return constrain_weight(table.astype(hidden.dtype), "vocab", "embed")
 
 
 def _into_parts(tokens: _Tokens) -> _Tokens:

@@ -20,7 +20,8 @@ def on_stream(x: jax.Array) -> jax.Array:
 
 def into_branch(x: jax.Array) -> jax.Array:
     """Places what a branch reads, [batch, seq, dim]: whole sequences."""
-    return constrain(x, "batch", "seq", None)
+    # Pinned first, or else a compiler may gather it before a norm casts it.
+    return constrain(on_stream(x), "batch", "seq", None)
 
 
 def out_of_branch(x: jax.Array) -> jax.Array:

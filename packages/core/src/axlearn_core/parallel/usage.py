@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths
-from axlearn_core.parallel.sharding import Rules, mesh_axes, partition_spec, ways
+from axlearn_core.parallel.sharding import Rules, axes_of, partition_spec, ways
 
 _PARAMETERS_ONLY = ("pipeline", "expert", "model")  # a batch alone is no use of these
 _PARAMETERS = ("pipeline", "expert", "fsdp", "model")
@@ -29,11 +29,11 @@ def check_axes_are_used(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> N
     """
     used = {axis for spec in flatten_paths(specs).values() for axis in _split_over(spec, rules)}
     for name in ("batch", "seq"):
-        used.update(set(mesh_axes(rules.get(name))) - set(_PARAMETERS_ONLY))
+        used.update(set(axes_of(rules.get(name))) - set(_PARAMETERS_ONLY))
     for axis, size in mesh.shape.items():
         if size == 1 or axis in used:
             continue
-        names = [repr(name) for name, value in rules.items() if axis in mesh_axes(value)]
+        names = [repr(name) for name, value in rules.items() if axis in axes_of(value)]
         rule = f"the sharding rules of {', '.join(names)} do" if names else "no sharding rule does"
         raise ConfigError(
             f"mesh_shape.{axis} (={size}), but nothing of this model is split over it: {rule} name "
@@ -66,7 +66,7 @@ def whole_parameters(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> list
 
 
 def _split_over(spec: ParameterSpec, rules: Rules) -> list[str]:
-    return [axis for part in partition_spec(spec.axes, rules) for axis in mesh_axes(part)]
+    return [axis for part in partition_spec(spec.axes, rules) for axis in axes_of(part)]
 
 
 def _bytes(spec: ParameterSpec) -> int:

@@ -18,7 +18,7 @@ from axlearn_core.parallel import (
     placing,
     whole_parameters,
 )
-from axlearn_core.parallel.sharding import mesh_axes
+from axlearn_core.parallel.sharding import axes_of
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import BatchShape
 from axlearn_core.training.learner import Learner
@@ -132,7 +132,7 @@ class Program:
 
     def _sizes(self, name: str) -> dict[str, int]:
         mesh = self.placement.mesh
-        return {axis: mesh.shape[axis] for axis in mesh_axes(self.placement.rules.get(name))}
+        return {axis: mesh.shape[axis] for axis in axes_of(self.placement.rules.get(name))}
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
         step = make_train_step(
