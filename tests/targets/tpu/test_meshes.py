@@ -13,9 +13,7 @@ from jax.experimental import topologies  # noqa: E402 (libtpu first)
 
 
 def two_slices() -> list[jax.Device]:
-    topology = topologies.get_topology_desc(
-        platform="tpu", topology_name="v5e:2x2", num_slices=2
-    )
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2)
     return list(topology.devices)
 
 

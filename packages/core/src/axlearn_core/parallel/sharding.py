@@ -74,7 +74,9 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
             axes do not divide, before compiling.
     """
     flat = flatten_paths(specs)
-    if unknown := [line for path, spec in flat.items() for line in _without_rule(path, spec, rules)]:
+    if unknown := [
+        line for path, spec in flat.items() for line in _without_rule(path, spec, rules)
+    ]:
         raise ConfigError(
             "no sharding rule says where these parameters lie:"
             + "".join(f"\n  {line}" for line in unknown)

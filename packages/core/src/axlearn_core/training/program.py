@@ -22,9 +22,16 @@ from axlearn_core.parallel.sharding import axes_of
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import BatchShape
 from axlearn_core.training.learner import Learner
-from axlearn_core.training.model import Model
+from axlearn_core.training.model import Batch, Loss, Model
+from axlearn_core.training.offload import check_host_memory, on_device, on_host
 from axlearn_core.training.state import TrainState, initial_state, state_axes
-from axlearn_core.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from axlearn_core.training.step import (
+    EvalStep,
+    Metrics,
+    TrainStep,
+    make_eval_step,
+    make_train_step,
+)
 
 # For what runs once. On the CPU, LLVM's further passes take three times as long over the random
 # numbers of an initial state, and change neither its bits nor the time to draw them.
@@ -59,6 +66,7 @@ class Program:
         seed: int,
         accumulation: int,
         compute_dtype: str | None,
+        offload_optimizer: bool = False,
     ):
         self.model = model
         self.learner = learner
@@ -72,6 +80,9 @@ class Program:
         check_axes_are_used(specs, mesh, rules)
         self.warnings = whole_parameters(specs, mesh, rules)
         self.state = self._state_structs()
+        if offload_optimizer:
+            check_host_memory(mesh)
+            self.state = on_host(self.state)
 
     def initial_state(self) -> TrainState:
         """Creates the state of a run that begins, each part where it belongs."""
@@ -84,9 +95,32 @@ class Program:
         """Compiles the training step in the background."""
         return self._workers.submit(self._compile_train_step, batch_shape)
 
+    def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
+        """Traces the training step for the mesh, whose devices may be there to compile for only."""
+        update = make_train_step(
+            self.model,
+            self.learner,
+            accumulation=self._accumulation,
+            compute_dtype=self._compute_dtype,
+        )
+
+        def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            return update(on_device(state, self.state), batch)
+
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        # Metrics are whole on every process, since each fetches them.
+        out_shardings = (shardings, self.placement.sharding())
+        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=out_shardings)
+        with placing(self.placement):
+            return jitted.lower(self.state, self.batch_structs(batch_shape))
+
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
-        step = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
+        evaluate = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
+
+        def step(state: TrainState, batch: Batch) -> Loss:
+            return evaluate(on_device(state, self.state), batch)
+
         jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
@@ -135,19 +169,8 @@ class Program:
         return {axis: mesh.shape[axis] for axis in axes_of(self.placement.rules.get(name))}
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
-        step = make_train_step(
-            self.model,
-            self.learner,
-            accumulation=self._accumulation,
-            compute_dtype=self._compute_dtype,
-        )
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
         start = time.perf_counter()
-        with placing(self.placement):
-            # Metrics are whole on every process, since each fetches them.
-            out_shardings = (shardings, self.placement.sharding())
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-            lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
+        lowered = self.lower_train_step(batch_shape)
         traced = time.perf_counter()
         compiled = self._compile(lowered)
         done = time.perf_counter()

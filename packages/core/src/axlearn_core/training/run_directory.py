@@ -36,6 +36,7 @@ FREE_TO_CHANGE = (
     "slow_mesh_shape",
     "sharding_rules",
     "sharding_rules.*",
+    "offload_optimizer",
     "compile_cache",
 )
 

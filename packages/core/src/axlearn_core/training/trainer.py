@@ -68,6 +68,7 @@ class Trainer(Configurable):
         # Sizes over the slow network between slices or nodes; mesh_shape is then within each.
         slow_mesh_shape: dict[str, int] = {}
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
+        offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
@@ -104,6 +105,7 @@ class Trainer(Configurable):
             seed=cfg.seed,
             accumulation=cfg.accumulation,
             compute_dtype=cfg.compute_dtype,
+            offload_optimizer=cfg.offload_optimizer,
         )
 
     def placement(self, devices: Sequence[jax.Device] | None = None) -> Placement:
