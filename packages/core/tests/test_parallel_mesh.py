@@ -143,7 +143,9 @@ def test_domains_of_different_sizes_are_refused():
 
 
 def test_the_fast_part_must_fit_a_domain():
-    with pytest.raises(ConfigError, match="needs 8 devices of each of 2 network domains, .* are 4"):
+    with pytest.raises(
+        ConfigError, match=r"needs 8 devices of each of 2 network domains, .* are 4"
+    ):
         make_mesh({"fsdp": 8}, slow={"data": 2})
 
 

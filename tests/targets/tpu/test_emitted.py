@@ -12,17 +12,16 @@ from collections.abc import Iterable
 from functools import cache
 
 import pytest
+from jax.experimental import topologies
 
+from axlearn_core.config import replace
 from axlearn_core.plan.collectives import Collective
 from axlearn_core.plan.reading import read_program
 from axlearn_core.training import Trainer
 from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
-from axlearn_layers import Remat
-
-pytest.importorskip("libtpu")
-from jax.experimental import topologies  # noqa: E402 (libtpu first)
+from axlearn_layers import CapacityDispatch, FeedForward, MixtureOfExperts, Remat
 
 LAYERS, WIDTH, HEADS, HIDDEN, VOCABULARY = 16, 512, 4, 1024, 512
 ROWS, LENGTH = 4, 256
@@ -38,7 +37,7 @@ OPTIONS = {
 }
 
 
-def config(mesh: dict[str, int]) -> Trainer.Config:
+def config(mesh: dict[str, int], experts: int) -> Trainer.Config:
     """Everything in a layer is made again but what it reads, and what lies between its branches."""
     model = llama(
         vocab_size=VOCABULARY,
@@ -48,6 +47,10 @@ def config(mesh: dict[str, int]) -> Trainer.Config:
         num_kv_heads=HEADS,
         hidden_dim=HIDDEN,
     )
+    if experts:
+        mixture = MixtureOfExperts.default_config().set(num_experts=experts, top_k=2)
+        mixture.dispatch = CapacityDispatch.default_config().set(factor=1.0)
+        replace(model, FeedForward, mixture)
     model.stack.remat = Remat.default_config().set(offload="block_hidden")
     data = SyntheticInput.default_config().set(
         vocab_size=VOCABULARY, seq_len=LENGTH, batch_size=ROWS
@@ -59,9 +62,9 @@ def config(mesh: dict[str, int]) -> Trainer.Config:
 
 
 @cache
-def compiled(**mesh: int) -> tuple[str, tuple[Collective, ...]]:
+def compiled(experts: int = 0, **mesh: int) -> tuple[str, tuple[Collective, ...]]:
     """Returns the text of the step for four chips, and its collectives."""
-    run: Trainer = config(mesh).instantiate()
+    run: Trainer = config(mesh, experts).instantiate()
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
     program = run.program(run.placement(topology.devices))
     lowered = program.lower_train_step(run.input.batch_shape())
@@ -137,6 +140,21 @@ def test_the_volumes_of_fsdp_and_model_are_those_of_theory() -> None:
     # The loss gathers tokens, and sums their gradient.
     ends = 3 * ACTIVATION / 2
     assert sent(collectives, "model") == pytest.approx(10 * LAYERS * ACTIVATION / 2 + ends, rel=0.1)
+
+
+# Experts.
+
+
+def test_tokens_go_to_their_experts_and_back_by_all_to_all() -> None:
+    _, collectives = compiled(experts=4, expert=4)
+    layers = in_layers(collectives)
+    # Each token takes two places; there and back, forward, again and in the backward pass.
+    exchanged = 6 * LAYERS * 2 * (ROWS / 4 * LENGTH * WIDTH) * BF16 * 3 / 4
+    assert sent(layers, "expert", kind="all-to-all") == pytest.approx(exchanged, rel=0.02)
+    assert sent(layers, "expert", kind="all-gather") < 0.02 * exchanged
+    # For all else the axis is one of rows: gradients of attention, which every device has.
+    attention = 2 * LAYERS * 4 * WIDTH * WIDTH * BF16 * 3 / 4
+    assert sent(layers, "expert", kind="all-reduce") == pytest.approx(attention, rel=0.1)
 
 
 # Host memory.

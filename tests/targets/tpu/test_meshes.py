@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import jax
 import pytest
+from jax.experimental import topologies
 
 from axlearn_core.config import ConfigError
 from axlearn_core.parallel import make_mesh, network_domains
-
-pytest.importorskip("libtpu")
-from jax.experimental import topologies  # noqa: E402 (libtpu first)
 
 
 def two_slices() -> list[jax.Device]:

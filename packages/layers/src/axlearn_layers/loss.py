@@ -247,7 +247,8 @@ def _into_parts(tokens: _Tokens) -> _Tokens:
         x = x.reshape(rows, batch // rows, columns, seq // columns, *rest)
         return constrain(jnp.moveaxis(x, 2, 1), "batch", "seq", *[None] * (2 + len(rest)))
 
-    return jax.tree.map(split, tokens)
+    divided: _Tokens = jax.tree.map(split, tokens)
+    return divided
 
 
 def _from_parts(x: jax.Array) -> jax.Array:

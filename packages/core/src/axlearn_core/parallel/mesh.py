@@ -95,8 +95,8 @@ def make_mesh(
     )
     if math.prod(outer.values()) < len(domains):
         raise ConfigError(
-            f"slow_mesh_shape {dict(slow)} spans {math.prod(outer.values())} network domains (slices "
-            f"or nodes), and there are {len(domains)}; write -1 for one of its axes to use all"
+            f"slow_mesh_shape {dict(slow)} spans {math.prod(outer.values())} network domains "
+            f"(slices or nodes), and there are {len(domains)}; write -1 for one of its axes"
         )
     fast = tuple(inner.values())
     blocks = np.array([_arrange(domain, fast) for domain in domains])

@@ -108,8 +108,8 @@ def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> It
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
         count = ways(axes, mesh)
         if size % count:
-            where = " x ".join(axes_of(axes))
-            yield f"{path}: axis {name!r} of size {size} over {where} (={count}), shape {spec.shape}"
+            over = f"{' x '.join(axes_of(axes))} (={count})"
+            yield f"{path}: axis {name!r} of size {size} over {over}, shape {spec.shape}"
 
 
 def ways(axes: str | Sequence[str] | None, mesh: Mesh) -> int:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from axlearn_core.config import ConfigError
@@ -70,4 +69,4 @@ def _split_over(spec: ParameterSpec, rules: Rules) -> list[str]:
 
 
 def _bytes(spec: ParameterSpec) -> int:
-    return math.prod(spec.shape) * np.dtype(spec.struct().dtype).itemsize
+    return int(math.prod(spec.shape) * spec.struct().dtype.itemsize)

@@ -33,7 +33,8 @@ def on_host(structs: TrainState) -> TrainState:
         if not x.shape:
             return x
         assert x.sharding is not None
-        return x.update(sharding=x.sharding.with_memory_kind(_HOST))
+        sharding = x.sharding.with_memory_kind(_HOST)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     return dataclasses.replace(structs, learner=jax.tree.map(move, structs.learner))
 
@@ -44,6 +45,7 @@ def on_device(state: TrainState, structs: TrainState) -> TrainState:
     def move(x: jax.Array, struct: Any) -> jax.Array:
         if struct.sharding.memory_kind != _HOST:
             return x
-        return jax.device_put(x, struct.sharding.with_memory_kind("device"))
+        moved: jax.Array = jax.device_put(x, struct.sharding.with_memory_kind("device"))
+        return moved
 
     return dataclasses.replace(state, learner=jax.tree.map(move, state.learner, structs.learner))
