@@ -18,9 +18,12 @@ from axlearn_core.parallel import (
     Placement,
     check_rules,
     constrain,
+    constrain_gradient,
+    constrain_weight,
     make_mesh,
     parameter_shardings,
     partition_spec,
+    parts,
     placing,
 )
 
@@ -143,6 +146,46 @@ def test_constrain_changes_no_number():
     x = jax.random.normal(jax.random.key(0), (4, 8))
     with placing(Placement(MESH, DEFAULT_RULES)):
         np.testing.assert_array_equal(jax.jit(lambda x: constrain(x, "batch", "mlp"))(x), x)
+
+
+def test_a_mesh_axis_that_does_not_divide_splits_nothing():
+    with placing(Placement(MESH, DEFAULT_RULES)):
+        x = jax.jit(lambda x: constrain(x, "batch", "residual_seq"))(jnp.ones((2, 1)))
+    assert x.sharding.is_equivalent_to(NamedSharding(MESH, PartitionSpec("data")), 2)
+
+
+def test_parts_are_those_into_which_constrain_splits():
+    assert parts("batch", 8) == 1
+    with placing(Placement(MESH, DEFAULT_RULES)):
+        assert [parts("batch", size) for size in (8, 2, 3)] == [4, 2, 1]
+
+
+def test_a_weight_is_gathered_where_the_batch_is_split_and_its_gradient_is_not():
+    seen = []
+
+    def product(weight):
+        weight = constrain_weight(weight, "embed", "mlp")
+        jax.debug.inspect_array_sharding(weight, callback=seen.append)
+        return jnp.sum(weight**2)
+
+    with placing(Placement(MESH, DEFAULT_RULES)):
+        gradient = jax.jit(jax.grad(product))(jnp.ones((4, 8)))
+    gathered = NamedSharding(MESH, PartitionSpec(None, "model"))
+    assert seen and all(sharding.is_equivalent_to(gathered, 2) for sharding in seen)
+    assert gradient.sharding.is_equivalent_to(
+        NamedSharding(MESH, PartitionSpec("fsdp", "model")), 2
+    )
+    np.testing.assert_array_equal(gradient, 2 * np.ones((4, 8)))
+
+
+def test_a_gradient_is_placed_by_itself():
+    def identity(x):
+        return jnp.sum(constrain_gradient(x, "batch", "mlp"))
+
+    with placing(Placement(MESH, DEFAULT_RULES)):
+        gradient = jax.jit(jax.grad(identity))(jnp.ones((4, 8)))
+    placed = NamedSharding(MESH, PartitionSpec(("data", "fsdp"), "model"))
+    assert gradient.sharding.is_equivalent_to(placed, 2)
 
 
 def test_placing_ends_with_its_block():

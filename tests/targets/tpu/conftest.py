@@ -1,7 +1,9 @@
-"""libtpu compiles for TPUs that are not there, if it does not look for them."""
+"""Programs for TPUs, compiled without one. Each test here needs libtpu, and no TPU."""
 
 import os
 
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # another test may run beside this one
+import pytest
+
+pytest.importorskip("libtpu", reason="pip install libtpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else libtpu asks the cloud what this machine is
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # another process may compile, too

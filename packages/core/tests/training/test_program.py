@@ -75,6 +75,12 @@ def test_the_summary_lists_a_dozen_changes_and_counts_the_others(trainer, progra
     assert any("and 3 more" in line for line in lines)
 
 
+def test_the_summary_warns_of_parameters_that_lie_whole(trainer, program, tmp_path):
+    program.warnings = ["mix lies whole on every device"]
+    lines = summary_lines(program, trainer.input.batch_shape(), 20, "x", [], tmp_path)
+    assert "warning     mix lies whole on every device" in lines
+
+
 def test_a_counting_input_gives_each_process_its_rows():
     source = tiny.Counting.default_config().set(batch_size=8).instantiate()
     whole = next(source.batches())["input_ids"]

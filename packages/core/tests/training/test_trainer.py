@@ -323,7 +323,27 @@ def test_a_run_that_failed_goes_on_from_its_last_checkpoint(run, busy, monkeypat
             {"mesh_shape": {"data": 8}, "accumulation": 2},
             r"multiple of 16, that is data \(=8\) x accumulation \(=2\)",
         ),
+        (
+            {"mesh_shape": {"data": 4, "seq": 3}},
+            r"mesh_shape .* needs 12 devices, and there are 8",
+        ),
+        (
+            {"mesh_shape": {"seq": 3}},
+            r"input gives input_ids of 8 tokens per row, .* a multiple of 3, that is seq \(=3\)",
+        ),
+        (
+            {"mesh_shape": {"data": 2, "expert": 4}},
+            r"mesh_shape\.expert \(=4\), but nothing of this model is split over it",
+        ),
+        (
+            {"mesh_shape": {"fsdp": 2}, "slow_mesh_shape": {"data": 16}},
+            r"slow_mesh_shape .* needs 16 network domains",
+        ),
         ({"sharding_rules": {"batch": "rows"}}, r"'batch': 'rows' names no mesh axis"),
+        (
+            {"sharding_rules": {"batch": "data", "embed": "fsdp"}},
+            r"table: axis 'vocab' of size 26, .* write sharding_rules\.vocab=null or a mesh axis",
+        ),
         ({"evaluations": {"x": EVERY_0}}, r"evaluations\.x\.every \(=0\) must be >= 1, or null"),
         ({"max_step": 0}, r"max_step, log_every and accumulation must be at least 1"),
     ],

@@ -10,6 +10,7 @@ from axlearn_core.config import ConfigError
 from axlearn_core.kernels import attention
 from axlearn_core.module import ParameterSpec, no_context, zeros
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import constrain
 from axlearn_layers.attention_bias import AttentionBias
 from axlearn_layers.attention_layer import AttentionLayer, head_sizes, name_for_remat
 from axlearn_layers.cache import ContiguousCache, KeysAndValues, KVCache
@@ -123,10 +124,12 @@ class Attention(AttentionLayer):
 
     def _project(self, x: jax.Array, info: SequenceInfo) -> tuple[jax.Array, KeysAndValues | None]:
         query, key, value = self.qkv.forward(x, info.positions)
-        query = name_for_remat(query, "query")
+        query = name_for_remat(constrain(query, "batch", "seq", "heads", None), "query")
         if key is None or value is None:
             return query, None
-        return query, KeysAndValues(name_for_remat(key, "key"), name_for_remat(value, "value"))
+        key = name_for_remat(constrain(key, "batch", "seq", "kv_heads", None), "key")
+        value = name_for_remat(constrain(value, "batch", "seq", "kv_heads", None), "value")
+        return query, KeysAndValues(key, value)
 
     def _keys(self, own: KeysAndValues | None, info: SequenceInfo) -> KeysAndValues:
         """Returns what to attend to: this layer's own, or else what an earlier one offers."""
@@ -153,6 +156,7 @@ class Attention(AttentionLayer):
         }
 
     def _output(self, context: jax.Array, x: jax.Array) -> jax.Array:
+        context = constrain(context, "batch", "seq", "heads", None)
         context = name_for_remat(context, "context")
         if self.gate is not None:
             context = context * jax.nn.sigmoid(self.gate.forward(x))

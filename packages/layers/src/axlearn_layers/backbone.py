@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import Layer, no_context
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import constrain
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.positions import PositionEmbedding
+from axlearn_layers.residual_stream import on_stream
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 from axlearn_layers.stack import Repeat
 
@@ -68,7 +68,7 @@ class Backbone(Layer):
             x = x + self.positions.forward(positions)
         if self.embedding_norm is not None:
             x = self.embedding_norm.forward(x)
-        return constrain(self.dropout.forward(x), "batch", "seq", None)
+        return on_stream(self.dropout.forward(x))
 
 
 class TokenStack(Backbone):

@@ -14,11 +14,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import constrain
 from axlearn_layers.attention import Attention
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.feed_forward import FeedForward, GatedFeedForward
 from axlearn_layers.norms import Norm, RMSNorm
+from axlearn_layers.residual_stream import into_branch, on_stream, out_of_branch
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 
 Attend = Callable[[jax.Array], tuple[jax.Array, Tree]]
@@ -51,7 +51,7 @@ class Block(SequenceLayer):
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         def attend(x: jax.Array) -> tuple[jax.Array, Tree]:
-            return self._branch(self.attention.forward(x, info)), {}
+            return self._branch(self.attention.forward(into_branch(x), info)), {}
 
         return self._compute(x, attend)[0]
 
@@ -61,7 +61,7 @@ class Block(SequenceLayer):
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
         def attend(x: jax.Array) -> tuple[jax.Array, Tree]:
-            mixed, extended = self.attention.extend(x, cache, info)
+            mixed, extended = self.attention.extend(into_branch(x), cache, info)
             return self._branch(mixed), extended
 
         return self._compute(x, attend)
@@ -70,10 +70,10 @@ class Block(SequenceLayer):
         raise NotImplementedError(type(self))
 
     def _feed(self, x: jax.Array) -> jax.Array:
-        return self._branch(self.feed_forward.forward(x))
+        return self._branch(self.feed_forward.forward(into_branch(x)))
 
     def _branch(self, x: jax.Array) -> jax.Array:
-        scale = self.config.branch_scale
+        scale, x = self.config.branch_scale, out_of_branch(x)
         return self.dropout.forward(x if scale is None else scale * x)
 
     def _add_norm(self, name: str) -> Norm:
@@ -93,7 +93,7 @@ class TransformerBlock(Block):
         mixed, cache = attend(self.attention_norm.forward(x))
         hidden = _hidden(x + mixed)
         fed = self._feed(self.feed_forward_norm.forward(hidden))
-        return _output(hidden + fed), cache
+        return on_stream(hidden + fed), cache
 
 
 class PostNormBlock(Block):
@@ -108,7 +108,7 @@ class PostNormBlock(Block):
         mixed, cache = attend(x)
         hidden = _hidden(self.attention_norm.forward(x + mixed))
         fed = self._feed(hidden)
-        return _output(self.feed_forward_norm.forward(hidden + fed)), cache
+        return on_stream(self.feed_forward_norm.forward(hidden + fed)), cache
 
 
 class BranchNormBlock(Block):
@@ -123,7 +123,7 @@ class BranchNormBlock(Block):
         mixed, cache = attend(x)
         hidden = _hidden(x + self.attention_norm.forward(mixed))
         fed = self._feed(hidden)
-        return _output(hidden + self.feed_forward_norm.forward(fed)), cache
+        return on_stream(hidden + self.feed_forward_norm.forward(fed)), cache
 
 
 class SandwichBlock(Block):
@@ -143,7 +143,7 @@ class SandwichBlock(Block):
         mixed, cache = attend(self.attention_norm.forward(x))
         hidden = _hidden(x + self.attention_output_norm.forward(mixed))
         fed = self._feed(self.feed_forward_norm.forward(hidden))
-        return _output(hidden + self.feed_forward_output_norm.forward(fed)), cache
+        return on_stream(hidden + self.feed_forward_output_norm.forward(fed)), cache
 
 
 class ParallelBlock(Block):
@@ -156,13 +156,9 @@ class ParallelBlock(Block):
     def _compute(self, x: jax.Array, attend: Attend) -> tuple[jax.Array, Tree]:
         normed = self.norm.forward(x)
         mixed, cache = attend(normed)
-        return _output(x + mixed + self._feed(normed)), cache
+        return on_stream(x + mixed + self._feed(normed)), cache
 
 
 def _hidden(x: jax.Array) -> jax.Array:
-    hidden: jax.Array = checkpoint_name(constrain(x, "batch", "seq", None), "block_hidden")
+    hidden: jax.Array = checkpoint_name(on_stream(x), "block_hidden")
     return hidden
-
-
-def _output(x: jax.Array) -> jax.Array:
-    return constrain(x, "batch", "seq", None)

@@ -96,10 +96,22 @@ class CapacityDispatch(Dispatch):
             return jnp.einsum("ebcd,edf->ebcf", rows, weights)
 
         def combine(rows: jax.Array) -> jax.Array:
-            return jnp.einsum("ebcd,bsec->bsd", rows, weights)
+            return jnp.einsum("ebcd,bsec->bsd", _of_sequences(_of_experts(rows)), weights)
 
-        rows = jnp.einsum("bsd,bsec->ebcd", x, taken)
-        return Dispatched(constrain(rows, "expert", "batch", None, None), multiply, combine)
+        rows = _of_experts(_of_sequences(jnp.einsum("bsd,bsec->ebcd", x, taken)))
+        return Dispatched(rows, multiply, combine)
+
+
+# Both places of [expert, batch, capacity, dim]: what is between them is the all-to-all. Without the
+# first one a compiler may gather the tokens instead, and each device choose its own.
+
+
+def _of_sequences(rows: jax.Array) -> jax.Array:
+    return constrain(rows, None, "batch", None, None)
+
+
+def _of_experts(rows: jax.Array) -> jax.Array:
+    return constrain(rows, "expert", "batch", None, None)
 
 
 def _place_in_line(chosen: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, Layer, Normal, ParameterSpec, no_context
+from axlearn_core.parallel import constrain
 
 
 class Embedding(Layer):
@@ -41,7 +42,7 @@ class Embedding(Layer):
 
     def forward(self, ids: jax.Array) -> jax.Array:
         """[...] int -> [..., dim]."""
-        vectors = self.param("weight")[ids]
+        vectors = _lookup(self.param("weight"), ids)
         return vectors if self.config.scale is None else vectors * self.config.scale
 
     def attend(self, x: jax.Array) -> jax.Array:
@@ -52,3 +53,17 @@ class Embedding(Layer):
     def table(self) -> jax.Array:
         """Returns the [vocab_size, dim] weight, for a loss that fuses `attend`."""
         return self.param("weight")
+
+
+def _lookup(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Returns the rows [..., dim] of a table [vocab, dim].
+
+    On a mesh every device looks up its part of `dim`, for the tokens of all that have the others,
+    so that what moves is vectors of tokens and never the table.
+    """
+    if ids.ndim != 2:
+        return table[ids]
+    # A mesh axis serves the first that wants it, and that must be "embed".
+    ids = constrain(ids[None], "embed", "batch", "seq")[0]
+    vectors = jnp.moveaxis(constrain(table, "vocab", "embed")[ids], -1, 0)
+    return jnp.moveaxis(constrain(vectors, "embed", "batch", "seq"), 0, -1)

@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED, ConfigOr, Configurable, maybe_instantiate
 from axlearn_core.module import Layer, remat
+from axlearn_core.parallel import constrain
 from axlearn_layers.activations import activation
 from axlearn_layers.linear import Linear, Projection
 
@@ -73,7 +74,8 @@ class GatedFeedForward(FeedForward):
         self.down: Projection = self.add_child("down", _down(cfg.down, hidden, cfg.input_dim))
 
     def forward(self, x: jax.Array) -> jax.Array:
-        gate_up = checkpoint_name(self.gate_up.forward(x), "feed_forward_gate_up")
+        gate_up = constrain(self.gate_up.forward(x), "batch", "seq", None, "mlp")
+        gate_up = checkpoint_name(gate_up, "feed_forward_gate_up")
         return remat(self._gated_down)(gate_up)
 
     def _gated_down(self, gate_up: jax.Array) -> jax.Array:
@@ -102,7 +104,8 @@ class DenseFeedForward(FeedForward):
         self.down: Projection = self.add_child("down", _down(cfg.down, hidden, cfg.input_dim))
 
     def forward(self, x: jax.Array) -> jax.Array:
-        hidden = checkpoint_name(self.up.forward(x), "feed_forward_up")
+        hidden = constrain(self.up.forward(x), "batch", "seq", "mlp")
+        hidden = checkpoint_name(hidden, "feed_forward_up")
         return remat(lambda hidden: self.down.forward(self._activation(hidden)))(hidden)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import constrain_weight
 
 T = TypeVar("T")
 Dims = int | tuple[int, ...]
@@ -83,9 +84,11 @@ class Linear(Projection):
         return {"weight": weight, "bias": bias}
 
     def forward(self, x: jax.Array) -> jax.Array:
-        weight = self.param("weight").astype(x.dtype)
-        y = jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
-        return y + self.param("bias").astype(x.dtype) if self.config.bias else y
+        cfg = self.config
+        axes = (*as_tuple(cfg.input_axes), *as_tuple(cfg.output_axes))
+        weight = constrain_weight(self.param("weight").astype(x.dtype), *axes)
+        y = jnp.tensordot(x, weight, axes=len(as_tuple(cfg.input_dim)))
+        return y + self.param("bias").astype(x.dtype) if cfg.bias else y
 
     def weight(self) -> jax.Array:
         return self.param("weight")

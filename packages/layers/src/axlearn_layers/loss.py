@@ -11,9 +11,11 @@ import jax.numpy as jnp
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module import Module
+from axlearn_core.parallel import constrain, constrain_weight, parts
 from axlearn_layers.targets import Targets, check_targets, wanted
 
 Carry = TypeVar("Carry")
+T = TypeVar("T")
 
 
 class LossSums(NamedTuple):
@@ -123,16 +125,21 @@ def linear_cross_entropy(
 
     Logits are made for `chunk_size` tokens of every sequence at a time. When differentiated, the
     gradients of `hidden` and `table` are made in the forward pass, while the chunk's logits
-    exist, so that no product is computed twice (arXiv:2410.10989). Chunks lie along the sequence,
-    so that a batch that is split over devices stays split.
+    exist, so that no product is computed twice (arXiv:2410.10989).
+
+    On a mesh each device walks through chunks of the tokens that it has, sums the gradient of
+    `table` over them, and only then adds up with others; `table` is gathered once.
     """
-    cast_table = table.astype(hidden.dtype)
+    cast_table = _gathered(table, hidden)
 
     def step(sums: LossSums, chunk: _Tokens) -> tuple[LossSums, None]:
         added, _ = _chunk_loss(chunk, cast_table, shape)
         return _add(sums, added), None
 
-    return _over_chunks(step, _nothing(), _Tokens(hidden, targets, weights), chunk_size)[0]
+    def of_part(tokens: _Tokens) -> LossSums:
+        return _over_chunks(step, _nothing(), tokens, chunk_size)[0]
+
+    return _sum_parts(_over_parts(of_part)(_into_parts(_Tokens(hidden, targets, weights))))
 
 
 def _loss_with_gradients(
@@ -143,7 +150,7 @@ def _loss_with_gradients(
     chunk_size: int,
     shape: LossShape,
 ) -> tuple[LossSums, tuple[jax.Array, jax.Array]]:
-    cast_table = table.astype(hidden.dtype)
+    cast_table = _gathered(table, hidden)
 
     def step(
         carry: tuple[LossSums, jax.Array], chunk: _Tokens
@@ -157,10 +164,19 @@ def _loss_with_gradients(
         )
         return (_add(sums, added), table_gradient), jnp.einsum("bcv,vd->bcd", gradient, cast_table)
 
-    start = (_nothing(), jnp.zeros(table.shape[::-1], jnp.float32))
-    tokens = _Tokens(hidden, targets, weights)
-    (sums, table_gradient), hidden_gradient = _over_chunks(step, start, tokens, chunk_size)
-    return sums, (hidden_gradient, table_gradient.T.astype(table.dtype))
+    def of_part(tokens: _Tokens) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
+        start = (_nothing(), jnp.zeros(table.shape[::-1], jnp.float32))
+        return _over_chunks(step, start, tokens, chunk_size)
+
+    tokens = _into_parts(_Tokens(hidden, targets, weights))
+    (sums, table_gradient), hidden_gradient = _over_parts(of_part)(tokens)
+    table_gradient = constrain(table_gradient, "batch", "seq", None, "vocab")
+    # Each device gets its part of "embed" of all before they are summed. Else compilers sum the
+    # whole among all, and drop what a device does not keep.
+    table_gradient = constrain(jnp.moveaxis(table_gradient, 2, 0), "embed", "batch", "seq", "vocab")
+    table_gradient = constrain(table_gradient.sum((1, 2)).T, "vocab", "embed")
+    hidden_gradient = constrain(_from_parts(hidden_gradient), "batch", "seq", None)
+    return _sum_parts(sums), (hidden_gradient, table_gradient.astype(table.dtype))
 
 
 def _scale_gradients(
@@ -214,6 +230,40 @@ def _chunk_loss(chunk: _Tokens, table: jax.Array, shape: LossShape) -> tuple[Los
     if shape.logit_cap is not None:
         gradient *= 1 - (logits / shape.logit_cap) ** 2  # tanh' = 1 - tanh^2
     return sums, gradient
+
+
+def _gathered(table: jax.Array, hidden: jax.Array) -> jax.Array:
+    return constrain_weight(table.astype(hidden.dtype), "vocab", "embed")
+
+
+def _into_parts(tokens: _Tokens) -> _Tokens:
+    """[batch, seq, ...] -> [batch parts, seq parts, batch / parts, seq / parts, ...]."""
+    batch, seq = tokens.weights.shape
+    rows, columns = parts("batch", batch), parts("seq", seq)
+
+    def split(x: jax.Array) -> jax.Array:
+        rest = x.shape[2:]
+        x = constrain(x, "batch", "seq", *[None] * len(rest))
+        x = x.reshape(rows, batch // rows, columns, seq // columns, *rest)
+        return constrain(jnp.moveaxis(x, 2, 1), "batch", "seq", *[None] * (2 + len(rest)))
+
+    divided: _Tokens = jax.tree.map(split, tokens)
+    return divided
+
+
+def _from_parts(x: jax.Array) -> jax.Array:
+    """Undoes `_into_parts`."""
+    rows, columns, batch, seq, *rest = x.shape
+    return jnp.moveaxis(x, 1, 2).reshape(rows * batch, columns * seq, *rest)
+
+
+def _over_parts(function: Callable[[_Tokens], T]) -> Callable[[_Tokens], T]:
+    return jax.vmap(jax.vmap(function))
+
+
+def _sum_parts(tree: T) -> T:
+    summed: T = jax.tree.map(lambda x: x.sum((0, 1)), tree)
+    return summed
 
 
 def _over_chunks(

@@ -87,7 +87,12 @@ def generate(
     from axlearn_core.training.saved_run import load_run
 
     # One row cannot be split over devices; and no data is needed but for its tokenizer.
-    on_one_device: dict[str, Any] = {"mesh_shape": {"data": 1}, "evaluations": {}, "writers": []}
+    on_one_device: dict[str, Any] = {
+        "mesh_shape": {"data": 1},
+        "slow_mesh_shape": {},
+        "evaluations": {},
+        "writers": [],
+    }
     trainer, program, state = load_run(checkpoint, get_registry(), **on_one_device)
     params = program.learner.evaluation_params(state.params, state.learner)
     state = dataclasses.replace(state, params=params)

@@ -1,6 +1,6 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
-from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
+from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
 from axlearn_core.parallel.per_device import per_device
 from axlearn_core.parallel.pipeline import (
     PipelineShape,
@@ -16,12 +16,16 @@ from axlearn_core.parallel.sharding import (
     Placement,
     check_rules,
     constrain,
+    constrain_gradient,
+    constrain_weight,
     current_placement,
     current_platform,
     parameter_shardings,
     partition_spec,
+    parts,
     placing,
 )
+from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
 
 __all__ = [
     "DEFAULT_RULES",
@@ -30,9 +34,12 @@ __all__ = [
     "PipelineShape",
     "Placement",
     "Work",
+    "check_axes_are_used",
     "check_rules",
     "circular",
     "constrain",
+    "constrain_gradient",
+    "constrain_weight",
     "current_placement",
     "current_platform",
     "infer_mesh_shape",
@@ -40,9 +47,12 @@ __all__ = [
     "make_mesh",
     "microbatch_of",
     "one_forward_one_backward",
+    "network_domains",
     "parameter_shardings",
     "partition_spec",
+    "parts",
     "per_device",
     "placing",
     "split_rows",
+    "whole_parameters",
 ]

@@ -190,7 +190,7 @@ def join_rows(x: jax.Array) -> jax.Array:
 
 
 def _batch_axes(rank: int) -> tuple[str | None, ...]:
-    return ("batch", "seq", *[None] * (rank - 2))
+    return ("batch", "residual_seq", *[None] * (rank - 2))
 
 
 def _along(x: Any, like: jax.Array, axis: int = 0) -> Any:

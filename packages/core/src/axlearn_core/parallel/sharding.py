@@ -11,6 +11,7 @@ import contextvars
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,13 +38,16 @@ DEFAULT_RULES: dict[str, str | tuple[str, ...] | None] = {
     # Activations.
     "batch": ("data", "expert", "fsdp"),
     "seq": "seq",
+    # The sequence of what norms read and layers add to: where a branch is split over `model`, the
+    # tokens between two branches are (arXiv:2205.05198).
+    "residual_seq": ("seq", "model"),
 }
 
 
 def check_rules(rules: Rules) -> None:
     """Raises a ConfigError for a rule that names no mesh axis."""
     for name, axes in rules.items():
-        for axis in _axes(axes):
+        for axis in axes_of(axes):
             if axis not in MESH_AXES:
                 raise ConfigError(
                     f"the sharding rule {name!r}: {axes!r} names no mesh axis."
@@ -56,7 +60,7 @@ def partition_spec(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
     used: set[str] = set()
     parts: list[Any] = []
     for name in axes:
-        chosen = tuple(a for a in _axes(rules.get(name) if name else None) if a not in used)
+        chosen = tuple(a for a in axes_of(rules.get(name) if name else None) if a not in used)
         used.update(chosen)
         parts.append(chosen if len(chosen) > 1 else (chosen[0] if chosen else None))
     return PartitionSpec(*parts)
@@ -66,12 +70,20 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
     """Returns the NamedSharding of every parameter.
 
     Raises:
-        ConfigError: listing every dimension that its mesh axes do not divide, before compiling.
+        ConfigError: listing every logical axis without a rule, or every dimension that its mesh
+            axes do not divide, before compiling.
     """
+    flat = flatten_paths(specs)
+    if unknown := [
+        line for path, spec in flat.items() for line in _without_rule(path, spec, rules)
+    ]:
+        raise ConfigError(
+            "no sharding rule says where these parameters lie:"
+            + "".join(f"\n  {line}" for line in unknown)
+            + "\nA rule names the mesh axes that split a logical axis; with null none does."
+        )
     problems = [
-        problem
-        for path, spec in flatten_paths(specs).items()
-        for problem in _indivisible(path, spec, mesh, rules)
+        line for path, spec in flat.items() for line in _indivisible(path, spec, mesh, rules)
     ]
     if problems:
         raise ConfigError(
@@ -82,18 +94,31 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
     return map_specs(lambda spec: NamedSharding(mesh, partition_spec(spec.axes, rules)), specs)
 
 
+def _without_rule(path: str, spec: ParameterSpec, rules: Rules) -> Iterator[str]:
+    for size, name in zip(spec.shape, spec.axes, strict=True):
+        if name is not None and name not in rules:
+            yield (
+                f"{path}: axis {name!r} of size {size}, shape {spec.shape}; write "
+                f"sharding_rules.{name}=null or a mesh axis.{near_names(name, rules)}"
+            )
+
+
 def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> Iterator[str]:
     placed = partition_spec(spec.axes, rules)
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
-        ways = 1
-        for axis in _axes(axes):
-            ways *= mesh.shape[axis]
-        if size % ways:
-            where = " x ".join(_axes(axes))
-            yield f"{path}: axis {name!r} of size {size} over {where} (={ways}), shape {spec.shape}"
+        count = ways(axes, mesh)
+        if size % count:
+            over = f"{' x '.join(axes_of(axes))} (={count})"
+            yield f"{path}: axis {name!r} of size {size} over {over}, shape {spec.shape}"
 
 
-def _axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
+def ways(axes: str | Sequence[str] | None, mesh: Mesh) -> int:
+    """Returns into how many parts these mesh axes split a dimension."""
+    return math.prod(mesh.shape[axis] for axis in axes_of(axes))
+
+
+def axes_of(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the axes that a rule, or an entry of a PartitionSpec, names."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
@@ -121,7 +146,7 @@ class Placement:
 
     def ways(self, name: str) -> int:
         """Returns into how many parts a logical axis is split."""
-        return math.prod(self.mesh.shape[axis] for axis in _axes(self.rules.get(name)))
+        return ways(self.rules.get(name), self.mesh)
 
     def batch(self, rank: int) -> NamedSharding:
         """Returns the placement of a batch's array of shape [batch, seq, ...]."""
@@ -157,10 +182,76 @@ def current_platform() -> str:
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the compiler to place an activation by its logical axes.
 
-    Does nothing outside `placing` or on a mesh of one device, so layers may always call it.
+    Does nothing outside `placing` or on a mesh of one device, so layers may always call it. A mesh
+    axis that does not divide what is there, such as one token, splits nothing.
     """
     placement = _placement.get()
     if placement is None or placement.mesh.size == 1:
         return x
-    placed: jax.Array = jax.lax.with_sharding_constraint(x, placement.sharding(*axes))
+    return _at(x, partition_spec(axes, placement.rules))
+
+
+def _at(x: jax.Array, spec: PartitionSpec) -> jax.Array:
+    placement = _placement.get()
+    assert placement is not None
+    kept = [_dividing(part, size, placement.mesh) for part, size in zip(spec, x.shape, strict=True)]
+    sharding = NamedSharding(placement.mesh, PartitionSpec(*kept))
+    placed: jax.Array = jax.lax.with_sharding_constraint(x, sharding)
     return placed
+
+
+def _dividing(axes: str | Sequence[str] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
+    kept = axes_of(axes)
+    while size % ways(kept, mesh):
+        kept = kept[:-1]
+    return kept or None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _placed(x: jax.Array, here: PartitionSpec | None, gradient: PartitionSpec) -> jax.Array:
+    return x if here is None else _at(x, here)
+
+
+_placed.defvjp(
+    lambda x, here, gradient: (_placed(x, here, gradient), None),
+    lambda here, gradient, _, g: (_at(g, gradient),),
+)
+
+
+def constrain_gradient(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Returns x, and asks the compiler to place its gradient by these logical axes."""
+    placement = _placement.get()
+    if placement is None or placement.mesh.size == 1:
+        return x
+    same: jax.Array = _placed(x, None, partition_spec(axes, placement.rules))
+    return same
+
+
+def constrain_weight(weight: jax.Array, *axes: str | None) -> jax.Array:
+    """Places a parameter for its product with rows of a batch: gathered where those are split.
+
+    That is split over the mesh axes that the batch leaves, and its gradient is split as the
+    parameter itself is: an all-gather and a reduce-scatter for what is sharded over `fsdp`
+    (ZeRO-3, arXiv:1910.02054). Said once, so that a compiler does not gather for each product.
+
+    Args:
+        weight: cast to the dtype of the product already, which is what is moved.
+        axes: its logical axes.
+    """
+    placement = _placement.get()
+    if placement is None or placement.mesh.size == 1:
+        return weight
+    beside = partition_spec(("batch", *axes), placement.rules)[1:]
+    own = partition_spec(axes, placement.rules)
+    # Pinned first, or else a compiler may gather it before it is cast.
+    placed: jax.Array = _placed(_at(weight, own), PartitionSpec(*beside), own)
+    return placed
+
+
+def parts(name: str, size: int) -> int:
+    """Returns into how many parts `constrain` splits a dimension of a logical axis."""
+    placement = _placement.get()
+    if placement is None:
+        return 1
+    axes = _dividing(placement.rules.get(name), size, placement.mesh)
+    return ways(axes, placement.mesh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
@@ -10,13 +11,27 @@ import jax
 
 from axlearn_core.config import ConfigError
 from axlearn_core.hardware import backend_of
-from axlearn_core.parallel import Placement, parameter_shardings, partition_spec, placing
+from axlearn_core.parallel import (
+    Placement,
+    check_axes_are_used,
+    parameter_shardings,
+    placing,
+    whole_parameters,
+)
+from axlearn_core.parallel.sharding import axes_of
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import BatchShape
 from axlearn_core.training.learner import Learner
-from axlearn_core.training.model import Model
+from axlearn_core.training.model import Batch, Loss, Model
+from axlearn_core.training.offload import check_host_memory, on_device, on_host
 from axlearn_core.training.state import TrainState, initial_state, state_axes
-from axlearn_core.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from axlearn_core.training.step import (
+    EvalStep,
+    Metrics,
+    TrainStep,
+    make_eval_step,
+    make_train_step,
+)
 
 # For what runs once. On the CPU, LLVM's further passes take three times as long over the random
 # numbers of an initial state, and change neither its bits nor the time to draw them.
@@ -35,7 +50,12 @@ class MemoryEstimate(NamedTuple):
 
 
 class Program:
-    """Traces and compiles a run's steps for a mesh; holds no arrays."""
+    """Traces and compiles a run's steps for a mesh; holds no arrays.
+
+    Attributes:
+        state: the shapes and places of the train state.
+        warnings: of parameters that no rule splits, though the mesh could.
+    """
 
     def __init__(
         self,
@@ -46,6 +66,7 @@ class Program:
         seed: int,
         accumulation: int,
         compute_dtype: str | None,
+        offload_optimizer: bool = False,
     ):
         self.model = model
         self.learner = learner
@@ -54,8 +75,14 @@ class Program:
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
-        parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
+        specs, mesh, rules = model.parameter_specs(), placement.mesh, placement.rules
+        parameter_shardings(specs, mesh, rules)  # raises
+        check_axes_are_used(specs, mesh, rules)
+        self.warnings = whole_parameters(specs, mesh, rules)
         self.state = self._state_structs()
+        if offload_optimizer:
+            check_host_memory(mesh)
+            self.state = on_host(self.state)
 
     def initial_state(self) -> TrainState:
         """Creates the state of a run that begins, each part where it belongs."""
@@ -68,9 +95,32 @@ class Program:
         """Compiles the training step in the background."""
         return self._workers.submit(self._compile_train_step, batch_shape)
 
+    def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
+        """Traces the training step for the mesh, whose devices may be there to compile for only."""
+        update = make_train_step(
+            self.model,
+            self.learner,
+            accumulation=self._accumulation,
+            compute_dtype=self._compute_dtype,
+        )
+
+        def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            return update(on_device(state, self.state), batch)
+
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        # Metrics are whole on every process, since each fetches them.
+        out_shardings = (shardings, self.placement.sharding())
+        jitted = jax.jit(train_step, donate_argnums=0, out_shardings=out_shardings)
+        with placing(self.placement):
+            return jitted.lower(self.state, self.batch_structs(batch_shape))
+
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
-        step = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
+        evaluate = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
+
+        def step(state: TrainState, batch: Batch) -> Loss:
+            return evaluate(on_device(state, self.state), batch)
+
         jitted = jax.jit(step, out_shardings=self.placement.sharding())
         with placing(self.placement):
             lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
@@ -100,34 +150,27 @@ class Program:
     def check_batch(self, path: str, batch_shape: BatchShape, *, accumulation: int = 1) -> None:
         """Raises a ConfigError if the devices cannot share the rows of the input at `path`."""
         rows = {shape[0] for shape, _ in batch_shape.values()}.pop()
-        spec = partition_spec(("batch",), self.placement.rules)[0] or ()
-        axes = (spec,) if isinstance(spec, str) else tuple(spec)
-        ways = 1
-        for axis in axes:
-            ways *= self.placement.mesh.shape[axis]
-        if rows % (ways * accumulation):
-            sizes = {axis: self.placement.mesh.shape[axis] for axis in axes}
-            sizes["accumulation"] = accumulation
-            needed = " x ".join(f"{name} (={size})" for name, size in sizes.items() if size > 1)
+        sizes = self._sizes("batch") | {"accumulation": accumulation}
+        if rows % math.prod(sizes.values()):
             raise ConfigError(
-                f"{path}.batch_size (={rows}) must be a multiple of {ways * accumulation}, that is "
-                f"{needed}, so that every device gets whole rows"
+                f"{path}.batch_size (={rows}) must be a multiple of {_product(sizes)}, so that "
+                "every device gets whole rows"
             )
+        sizes = self._sizes("seq")
+        for name, (shape, _) in batch_shape.items():
+            if len(shape) > 1 and shape[1] % math.prod(sizes.values()):
+                raise ConfigError(
+                    f"{path} gives {name} of {shape[1]} tokens per row, which must be a multiple "
+                    f"of {_product(sizes)}, so that every device gets as many"
+                )
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        mesh = self.placement.mesh
+        return {axis: mesh.shape[axis] for axis in axes_of(self.placement.rules.get(name))}
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
-        step = make_train_step(
-            self.model,
-            self.learner,
-            accumulation=self._accumulation,
-            compute_dtype=self._compute_dtype,
-        )
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
         start = time.perf_counter()
-        with placing(self.placement):
-            # Metrics are whole on every process, since each fetches them.
-            out_shardings = (shardings, self.placement.sharding())
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-            lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
+        lowered = self.lower_train_step(batch_shape)
         traced = time.perf_counter()
         compiled = self._compile(lowered)
         done = time.perf_counter()
@@ -153,6 +196,11 @@ class CompiledStep(NamedTuple):
     trace_seconds: float
     compile_seconds: float
     memory: MemoryEstimate | None
+
+
+def _product(sizes: dict[str, int]) -> str:
+    factors = " x ".join(f"{name} (={size})" for name, size in sizes.items() if size > 1)
+    return f"{math.prod(sizes.values())}, that is {factors}"
 
 
 def _memory(compiled: Any) -> MemoryEstimate | None:

@@ -33,6 +33,10 @@ FREE_TO_CHANGE = (
     "writers",
     "writers.*",
     "mesh_shape",
+    "slow_mesh_shape",
+    "sharding_rules",
+    "sharding_rules.*",
+    "offload_optimizer",
     "compile_cache",
 )
 

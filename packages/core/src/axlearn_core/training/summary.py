@@ -46,6 +46,7 @@ def summary_lines(
         f"parameters  {count(parameter_count(program.model.parameter_specs()))}, "
         f"train state {size(state_bytes)} in all",
         f"batch       {rows}{per_row} per step, {max_step} steps",
+        *(f"warning     {line}" for line in program.warnings),
         f"directory   {directory}",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -51,6 +52,12 @@ class MeshRuleContract(DistributionContract):
         name, sizes = self.machines()[machine]
         rule = get_registry().get(self.kind, f"{self.distribution}/{name}")
         changed: Any = load_mesh_rule(rule)(Trainer.default_config())
+        fast, slow = changed.mesh_shape, changed.slow_mesh_shape
         count = int(machine.rpartition("-")[2])
-        mesh = infer_mesh_shape(changed.mesh_shape, count)
+        known = fast if -1 in slow.values() else slow
+        domains = math.prod(known.values())
+        if known is fast:
+            domains = count // domains
+        outer, inner = infer_mesh_shape(slow, domains), infer_mesh_shape(fast, count // domains)
+        mesh = {axis: outer[axis] * inner[axis] for axis in inner}
         assert {axis: size for axis, size in mesh.items() if size > 1} == dict(sizes)
