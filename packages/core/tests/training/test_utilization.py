@@ -23,6 +23,9 @@ class Cards(CPU):
     def memory(self, device):
         return MemoryReading(device.id * 10, None, None)
 
+    def readings(self):
+        return {"utilization": 0.5}
+
 
 CARDS = HardwareRecord("cards", f"{__name__}:Cards", "Cards.", platform="cpu")
 
@@ -140,3 +143,15 @@ def test_accelerators_add_up(cards):
 
 def test_the_fullest_accelerator_counts(cards):
     assert cards.memory() == max(device.id for device in jax.devices()) * 10
+
+
+def test_what_devices_tell_of_themselves_is_part_of_the_record(cards, clock):
+    performance = Performance(
+        tokens_per_step=50,
+        flops_per_step=None,
+        peak_flops=None,
+        memory=lambda: None,
+        readings=cards.readings,
+    )
+    performance.start(1, 0.0)
+    assert performance.measure(3, 0.0)["device_utilization"] == 0.5

@@ -9,8 +9,10 @@ from typing import NamedTuple
 from axlearn_core.config import ConfigBase, setting_as
 from axlearn_core.hardware import (
     Hardware,
+    HardwareError,
     apply_environment,
     detect,
+    jax_mismatch,
     load_mesh_rule,
     machine_name,
     select_mesh_rule,
@@ -31,7 +33,13 @@ class Machine(NamedTuple):
 
 
 def start(registry: Registry) -> Machine:
-    """Finds the hardware and sets the variables it wants. Call it before anything imports jax."""
+    """Finds the hardware and sets the variables it wants. Call it before anything imports jax.
+
+    Raises:
+        HardwareError: if jax and jaxlib do not fit together, or there is nothing to run on.
+    """
+    if problem := jax_mismatch():
+        raise HardwareError(problem)
     hardware, _, notes = detect(registry, os.environ)
     return Machine(hardware, [*notes, *apply_environment(hardware, os.environ)])
 

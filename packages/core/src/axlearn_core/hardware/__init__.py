@@ -21,6 +21,7 @@ from axlearn_core.hardware.mesh_rules import (
     machine_name,
     select_mesh_rule,
 )
+from axlearn_core.hardware.versions import jax_mismatch
 
 __all__ = [
     "CPU",
@@ -38,6 +39,7 @@ __all__ = [
     "detect",
     "device_memory",
     "explicit_cluster",
+    "jax_mismatch",
     "load_mesh_rule",
     "machine_name",
     "select_mesh_rule",

@@ -53,6 +53,12 @@ class Utilization:
         readings = [self._hardware.memory(device).in_use for device in local]
         return max((reading for reading in readings if reading is not None), default=None)
 
+    def readings(self) -> dict[str, float]:
+        """Returns what the backend tells of this process's devices, as `device_...`."""
+        if self._hardware is None:
+            return {}
+        return {f"device_{name}": value for name, value in self._hardware.readings().items()}
+
 
 @functools.cache
 def _measured_peak(folder: Path | None) -> float:
