@@ -19,6 +19,7 @@ class MeshRule(ConfigModifier):
 
     class Config(ConfigModifier.Config):
         mesh_shape: dict[str, int] | None = None  # sizes by axis; one may be -1 (what is left)
+        slow_mesh_shape: dict[str, int] | None = None  # the same, between slices or nodes
         compute_dtype: str | None = None  # such as "bfloat16"
 
     def __call__(self, cfg: ConfigBase) -> ConfigBase:

@@ -1,6 +1,6 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
-from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
+from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
 from axlearn_core.parallel.per_device import per_device
 from axlearn_core.parallel.sharding import (
     DEFAULT_RULES,
@@ -24,6 +24,7 @@ __all__ = [
     "current_platform",
     "infer_mesh_shape",
     "make_mesh",
+    "network_domains",
     "parameter_shardings",
     "partition_spec",
     "per_device",

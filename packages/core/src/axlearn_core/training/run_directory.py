@@ -33,6 +33,9 @@ FREE_TO_CHANGE = (
     "writers",
     "writers.*",
     "mesh_shape",
+    "slow_mesh_shape",
+    "sharding_rules",
+    "sharding_rules.*",
     "compile_cache",
 )
 

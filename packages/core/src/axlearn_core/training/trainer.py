@@ -65,6 +65,8 @@ class Trainer(Configurable):
         accumulation: int = 1  # micro-batches per step; the update is that of one batch
         compute_dtype: str | None = None  # e.g. "bfloat16"; null computes as parameters are stored
         mesh_shape: dict[str, int] = {"data": -1}  # sizes by axis; -1 takes the devices left
+        # Sizes over the slow network between slices or nodes; mesh_shape is then within each.
+        slow_mesh_shape: dict[str, int] = {}
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
         log_every: int = 10  # steps between records
@@ -104,9 +106,11 @@ class Trainer(Configurable):
             compute_dtype=cfg.compute_dtype,
         )
 
-    def placement(self) -> Placement:
-        """Returns the mesh over this process's devices with the sharding rules."""
-        return Placement(make_mesh(self.config.mesh_shape), self.config.sharding_rules)
+    def placement(self, devices: Sequence[jax.Device] | None = None) -> Placement:
+        """Returns the mesh over these devices, or all that there are, with the sharding rules."""
+        cfg = self.config
+        mesh = make_mesh(cfg.mesh_shape, devices, slow=cfg.slow_mesh_shape)
+        return Placement(mesh, cfg.sharding_rules)
 
     def run(
         self,
