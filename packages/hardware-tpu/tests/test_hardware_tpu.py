@@ -109,11 +109,15 @@ def test_libtpu_knows_every_flag_and_topology():
         "    found[name] = [len(devices), *{device.device_kind for device in devices}]\n"
         "print(json.dumps(found))\n"
     )
-    flags = " ".join(setting.value for setting in SETTINGS)
+    environment = os.environ | {
+        "LIBTPU_INIT_ARGS": " ".join(setting.value for setting in SETTINGS),
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # other tests may compile at the same time
+    }
     run = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ
-        | {"LIBTPU_INIT_ARGS": flags, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+        env=environment,
         capture_output=True,
         text=True,
     )

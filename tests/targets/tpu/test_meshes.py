@@ -9,13 +9,11 @@ from axlearn_core.config import ConfigError
 from axlearn_core.parallel import make_mesh, network_domains
 
 pytest.importorskip("libtpu")
-from jax.experimental import topologies  # noqa: E402 (libtpu first)
+from jax.experimental import topologies
 
 
 def two_slices() -> list[jax.Device]:
-    topology = topologies.get_topology_desc(
-        platform="tpu", topology_name="v5e:2x2", num_slices=2
-    )
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2)
     return list(topology.devices)
 
 

@@ -46,17 +46,22 @@ def start(registry: Registry) -> Machine:
 
 @dataclass(frozen=True)
 class MeshChoice:
-    """What this machine is called, and the rule that holds for it, if there is one."""
+    """What this machine is called and has, and the rule that holds for it, if there is one."""
 
     machine: str
     rule: Registered | None
+    device_count: int
+    memory_bytes: int | None  # of each device, None if unknown
 
     def __call__(self, cfg: ConfigBase) -> ConfigBase:
         """Returns the config as the rule changes it."""
         if self.rule is None:
             return cfg
         with setting_as(f"mesh rule {self.rule.qualified_name} for {self.machine}"):
-            return load_mesh_rule(self.rule)(cfg)
+            rule = load_mesh_rule(
+                self.rule, device_count=self.device_count, memory_bytes=self.memory_bytes
+            )
+            return rule(cfg)
 
     def __str__(self) -> str:
         return f"{self.machine}: {self.rule.qualified_name if self.rule else 'no mesh rule'}"
@@ -70,4 +75,5 @@ def choose_mesh_rule(machine: Machine, registry: Registry) -> MeshChoice:
     chip = machine.hardware.chip(devices[0].device_kind)
     kind = chip.name if chip else devices[0].device_kind
     name = machine_name(devices[0].platform, kind, len(devices))
-    return MeshChoice(name, select_mesh_rule(registry, name))
+    memory = chip.memory_bytes if chip else None
+    return MeshChoice(name, select_mesh_rule(registry, name), len(devices), memory)

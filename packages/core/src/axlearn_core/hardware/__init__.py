@@ -15,6 +15,7 @@ from axlearn_core.hardware.contract import (
 from axlearn_core.hardware.cpu import CPU
 from axlearn_core.hardware.detect import Detected, backend_of, detect
 from axlearn_core.hardware.environment import apply_environment, wanted
+from axlearn_core.hardware.fit_mesh import FitMesh
 from axlearn_core.hardware.mesh_rules import (
     MeshRule,
     load_mesh_rule,
@@ -28,6 +29,7 @@ __all__ = [
     "Chip",
     "Detected",
     "EnvironmentSetting",
+    "FitMesh",
     "Hardware",
     "HardwareError",
     "MemoryReading",
