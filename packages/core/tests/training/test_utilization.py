@@ -21,7 +21,7 @@ class Cards(CPU):
         self.chips = (Chip("card", ("cpu",), {"bfloat16": 100.0}, None, None, "", None, "here"),)
 
     def memory(self, device):
-        return MemoryReading(device.id * 10, None, None)
+        return MemoryReading(device.id * 10, device.id * 20, None)
 
     def readings(self):
         return {"utilization": 0.5}
@@ -143,6 +143,10 @@ def test_accelerators_add_up(cards):
 
 def test_the_fullest_accelerator_counts(cards):
     assert cards.memory() == max(device.id for device in jax.devices()) * 10
+
+
+def test_the_peak_is_that_of_the_fullest_device(cards):
+    assert cards.readings()["memory_peak_bytes"] == 20 * (jax.device_count() - 1)
 
 
 def test_what_devices_tell_of_themselves_is_part_of_the_record(cards, clock):
