@@ -34,7 +34,19 @@ def editable(*packages: str) -> list[str]:
 
     Siblings belong into one command line, because no index has them.
     """
-    return [word for package in packages for word in ("-e", f"./packages/{package}")]
+    return [f"-e./packages/{package}" for package in packages]
+
+
+def install(session: nox.Session, *words: str) -> None:
+    """Install packages and tools, but nothing for the hardware packages: `targets` does that.
+
+    They bring gigabytes of CUDA libraries, which only computing on a GPU, or compiling for one,
+    takes.
+    """
+    hardware = [w for w in words if Path(w).name.startswith(("hardware-", "axlearn_hardware_"))]
+    session.install(*(word for word in words if word not in hardware))
+    if hardware:
+        session.install("--no-deps", *hardware)
 
 
 def needs(package: str) -> dict[str, SpecifierSet]:
@@ -102,7 +114,7 @@ def finding_wheels(session: nox.Session) -> dict[str, str]:
 
 def everything(session: nox.Session, *tools: str) -> None:
     """Install all packages with what their tests need."""
-    session.install(*editable(*(f"{package}[test]" for package in PACKAGES)), *tools)
+    install(session, *editable(*(f"{package}[test]" for package in PACKAGES)), *tools)
 
 
 @nox.session
@@ -126,7 +138,7 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("package", [nox.param(package, id=package) for package in PACKAGES])
 def tests(session: nox.Session, package: str) -> None:
     """One package's tests, beside nothing but what it declares; `-- -n0` keeps one process."""
-    session.install(*editable(f"{package}[test]", *siblings(package)), "pytest-xdist")
+    install(session, *editable(f"{package}[test]", *siblings(package)), "pytest-xdist")
     session.run("pytest", *IN_TWO, f"packages/{package}/tests", *session.posargs)
 
 
@@ -135,6 +147,14 @@ def integration(session: nox.Session) -> None:
     """All packages together, on 8 virtual devices; experiments and defaults are as recorded."""
     everything(session)
     session.run("pytest", "tests/integration", "tests/golden", *session.posargs)
+
+
+@nox.session
+def targets(session: nox.Session) -> None:
+    """Compile for TPUs and GPUs, without any."""
+    words = editable(*(f"{package}[test]" for package in PACKAGES))
+    session.install(*words, "pytest-xdist")
+    session.run("pytest", *IN_TWO, "tests/targets", *session.posargs)
 
 
 @nox.session
@@ -188,7 +208,7 @@ def build(session: nox.Session) -> None:
 @nox.session(requires=["build"])
 def wheels(session: nox.Session) -> None:
     """Install the built wheels together and train 20 steps from an empty directory."""
-    session.install(*(str(wheel) for wheel in ROOT.glob("dist/*.whl")))
+    install(session, *built(*PACKAGES))
     session.chdir(session.create_tmp())
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", "max_step=20", "--dir", "runs/wheels")
@@ -205,7 +225,7 @@ def examples(session: nox.Session) -> None:
         with session.chdir(plugin):
             session.run("hatchling", "build", "-t", "wheel", "-d", str(folder), silent=True)
     made = [f"{wheel}[test]" for wheel in folder.glob("*.whl")]
-    session.install(*(str(wheel) for wheel in ROOT.glob("dist/*.whl")), *made)
+    install(session, *built(*PACKAGES), *made)
     for plugin in plugins:
         session.run("pytest", str(plugin / "tests"))
     session.chdir(folder / "empty")
@@ -230,7 +250,7 @@ def compat(session: nox.Session, core: str) -> None:
         cores = {plugin: lowest_core(session, plugin) for plugin in plugins}
         for each in sorted(set(cores.values())):
             fit = (plugin for plugin in plugins if cores[plugin] == each)
-            session.install(each, *built(*fit), "pytest")
+            install(session, each, *built(*fit), "pytest")
             session.run("pytest", "tests/compat/test_lowest_core.py")
 
 
@@ -261,7 +281,7 @@ def new_plugins(session: nox.Session) -> None:
 @nox.session(default=False, reuse_venv=True)
 def quickstart(session: nox.Session) -> None:
     """Prepare a novel, train on it for three minutes, write some text."""
-    session.install(*editable(*PACKAGES))
+    install(session, *editable(*PACKAGES))
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", *session.posargs, "--dir", "runs/quickstart")
     session.run("axl", "generate", "runs/quickstart")

@@ -81,7 +81,7 @@ def test_hardware_that_jax_cannot_reach_is_not_used_and_says_what_to_install():
 def test_hardware_without_its_package_gives_the_pip_command(tmp_path):
     (note,) = _detect(root=_trace(tmp_path)).notes
     assert "gpu hardware is here" in note
-    assert "pip install 'axlearn-hardware-gpu[cuda12]'" in note
+    assert "pip install axlearn-hardware-gpu" in note
 
 
 def test_with_the_package_nothing_is_said(tmp_path):

@@ -29,12 +29,11 @@ class TestMeshRules(MeshRuleContract):
 
     def machines(self):
         return {
-            "gpu-l4-4": ("gpu-without-nvlink", {"data": 4}),
-            "gpu-h100-8": ("gpu-node", {"fsdp": 8}),
-            "gpu-a100-80-1": ("gpu-node", {}),
+            "gpu-l4-4": ("gpu-without-nvlink", {"data": 2, "fsdp": 2}),
+            "gpu-h100-8": ("gpu-nodes", {"fsdp": 8}),
+            "gpu-a100-80-1": ("gpu-nodes", {}),
             "gpu-h100-64": ("gpu-nodes", {"data": 8, "fsdp": 8}),
-            "gpu-gb200-72": ("gpu-nvl72", {"fsdp": 72}),
-            "gpu-gb200-144": ("gpu-nodes", {"data": 18, "fsdp": 8}),
+            "gpu-gb200-64": ("gpu-nvl72", {"fsdp": 64}),
         }
 
 

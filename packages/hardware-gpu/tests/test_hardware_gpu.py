@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from axlearn_core.hardware import HardwareError
 from axlearn_hardware_gpu import CHIPS, SETTINGS, NvidiaGPU
 
 
@@ -43,9 +44,72 @@ def test_a_host_without_has_none(tmp_path):
     assert NvidiaGPU(tmp_path).probe({}) is None
 
 
-def test_jax_without_cuda_is_told_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("axlearn_hardware_gpu.backend.find_spec", lambda name: None)
-    assert "pip install 'axlearn-hardware-gpu[cuda12]'" in NvidiaGPU().missing()
+@pytest.fixture
+def plugins(monkeypatch):
+    """Pretends that some of jax's plugins are installed."""
+
+    def install(*names):
+        found = {name: object() for name in names}
+        monkeypatch.setattr("axlearn_hardware_gpu.backend.find_spec", found.get)
+
+    return install
+
+
+def test_the_plugin_that_is_here_is_held_against_jax(plugins, monkeypatch):
+    asked = []
+    monkeypatch.setattr("axlearn_hardware_gpu.backend.jax_mismatch", asked.append)
+    for installed in ((), ("jax_cuda12_plugin",), ("jax_cuda13_plugin",)):
+        plugins(*installed)
+        NvidiaGPU().missing()
+    assert asked == ["cuda12", "cuda12", "cuda13"]
+
+
+def test_two_plugins_are_one_too_many(plugins):
+    plugins("jax_cuda12_plugin", "jax_cuda13_plugin")
+    assert "pip uninstall jax-cuda12-plugin" in NvidiaGPU().missing()
+
+
+SLURM = {"SLURM_STEP_NUM_TASKS": "16"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "visible", "expected"),
+    [
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x16)"}, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_LOCALID": "3"}, 8, [3]),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x4)", "SLURM_LOCALID": "3"}, 8, [6, 7]),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8,4(x2)", "SLURM_NODEID": "2"}, 8, [0, 1]),
+        # Bound to tasks, by a variable or by what each of them sees.
+        (
+            {
+                "SLURM_STEP_TASKS_PER_NODE": "4(x4)",
+                "SLURM_LOCALID": "3",
+                "SLURM_GPUS_PER_TASK": "4",
+            },
+            4,
+            [0, 1, 2, 3],
+        ),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_LOCALID": "3"}, 1, [0]),
+    ],
+    ids=str,
+)
+def test_the_tasks_of_a_node_share_its_gpus(environment, visible, expected):
+    environment |= SLURM | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(visible)))}
+    assert NvidiaGPU().distributed_arguments(environment) == {"local_device_ids": expected}
+
+
+def test_all_gpus_of_the_host_are_shared_if_none_are_hidden(host):
+    environment = SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}
+    assert NvidiaGPU(host).distributed_arguments(environment) == {"local_device_ids": [1]}
+
+
+def test_tasks_that_cannot_share_the_gpus_are_told():
+    environment = SLURM | {
+        "SLURM_STEP_TASKS_PER_NODE": "3",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7",
+    }
+    with pytest.raises(HardwareError, match="3 tasks of this node cannot share its 8 GPUs evenly"):
+        NvidiaGPU().distributed_arguments(environment)
 
 
 def test_xla_knows_every_flag():

@@ -24,8 +24,8 @@ class TestMeshRules(MeshRuleContract):
         return {
             "tpu-v5p-64": ("tpu-3d-slice", {"fsdp": 64}),
             "tpu-7x-8": ("tpu-3d-slice", {"fsdp": 8}),
-            "tpu-v5e-1": ("tpu-2d-slice", {}),
-            "tpu-v6e-256": ("tpu-2d-slice", {"fsdp": 256}),
+            "tpu-v5e-1": ("tpu-2d-slices", {}),
+            "tpu-v6e-256": ("tpu-2d-slices", {"fsdp": 256}),
             "tpu-v6e-512": ("tpu-2d-slices", {"data": 2, "fsdp": 256}),
         }
 

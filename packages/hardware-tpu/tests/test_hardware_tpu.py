@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -45,9 +46,33 @@ def test_a_host_without_has_none(tmp_path):
     assert TPU(tmp_path).probe({}) is None
 
 
-def test_jax_without_libtpu_is_told_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("axlearn_hardware_tpu.backend.find_spec", lambda name: None)
-    assert "pip install 'axlearn-hardware-tpu[tpu]'" in TPU().missing()
+def test_libtpu_is_held_against_jax(monkeypatch):
+    monkeypatch.setattr("axlearn_hardware_tpu.backend.jax_mismatch", lambda extra: f"no {extra}")
+    assert TPU().missing() == "no tpu"
+
+
+def libtpu_sdk(monkeypatch, data):
+    """Puts a libtpu in place that tells `data`."""
+
+    def get_metric(name):
+        if name not in data:
+            raise RuntimeError(name)
+        return SimpleNamespace(data=lambda: data[name])
+
+    sdk = ModuleType("libtpu.sdk")
+    sdk.tpumonitoring = SimpleNamespace(get_metric=get_metric)
+    monkeypatch.setitem(sys.modules, "libtpu", ModuleType("libtpu"))
+    monkeypatch.setitem(sys.modules, "libtpu.sdk", sdk)
+
+
+def test_readings_are_of_all_tpus_together(monkeypatch):
+    libtpu_sdk(monkeypatch, {"duty_cycle_pct": ["100.00", "50.00"], "tensorcore_util": ["20.00"]})
+    assert TPU().readings() == {"utilization": 0.75, "tensor_core_utilization": 0.2}
+
+
+def test_what_libtpu_does_not_tell_is_left_out(monkeypatch):
+    libtpu_sdk(monkeypatch, {"duty_cycle_pct": []})
+    assert TPU().readings() == {}
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
@@ -84,11 +109,15 @@ def test_libtpu_knows_every_flag_and_topology():
         "    found[name] = [len(devices), *{device.device_kind for device in devices}]\n"
         "print(json.dumps(found))\n"
     )
-    flags = " ".join(setting.value for setting in SETTINGS)
+    environment = os.environ | {
+        "LIBTPU_INIT_ARGS": " ".join(setting.value for setting in SETTINGS),
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # other tests may compile at the same time
+    }
     run = subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ
-        | {"LIBTPU_INIT_ARGS": flags, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"},
+        env=environment,
         capture_output=True,
         text=True,
     )

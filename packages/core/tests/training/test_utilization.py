@@ -21,7 +21,10 @@ class Cards(CPU):
         self.chips = (Chip("card", ("cpu",), {"bfloat16": 100.0}, None, None, "", None, "here"),)
 
     def memory(self, device):
-        return MemoryReading(device.id * 10, None, None)
+        return MemoryReading(device.id * 10, device.id * 20, None)
+
+    def readings(self):
+        return {"utilization": 0.5}
 
 
 CARDS = HardwareRecord("cards", f"{__name__}:Cards", "Cards.", platform="cpu")
@@ -140,3 +143,19 @@ def test_accelerators_add_up(cards):
 
 def test_the_fullest_accelerator_counts(cards):
     assert cards.memory() == max(device.id for device in jax.devices()) * 10
+
+
+def test_the_peak_is_that_of_the_fullest_device(cards):
+    assert cards.readings()["memory_peak_bytes"] == 20 * (jax.device_count() - 1)
+
+
+def test_what_devices_tell_of_themselves_is_part_of_the_record(cards, clock):
+    performance = Performance(
+        tokens_per_step=50,
+        flops_per_step=None,
+        peak_flops=None,
+        memory=lambda: None,
+        readings=cards.readings,
+    )
+    performance.start(1, 0.0)
+    assert performance.measure(3, 0.0)["device_utilization"] == 0.5

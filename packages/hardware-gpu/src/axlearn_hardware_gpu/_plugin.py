@@ -21,25 +21,19 @@ def axlearn_mesh_rules() -> list[Record]:
         MeshRuleRecord(
             "gpu-without-nvlink",
             "axlearn_hardware_gpu.mesh_rules:WITHOUT_NVLINK",
-            "L4 and L40S: data parallel, since gathering parameters over PCIe is slow.",
+            "L4 and L40S: data parallel as far as the model fits, since PCIe is slow.",
             pattern=r"gpu-(l4|l40s)-\d+",
         ),
         MeshRuleRecord(
             "gpu-nvl72",
-            "axlearn_hardware_gpu.mesh_rules:ONE_DOMAIN",
-            "Up to 72 GB200 in one NVLink domain: parameters sharded over all.",
-            pattern=r"gpu-gb200-([1-9]|[1-6]\d|7[0-2])",
-        ),
-        MeshRuleRecord(
-            "gpu-node",
-            "axlearn_hardware_gpu.mesh_rules:ONE_DOMAIN",
-            "Up to 8 GPUs of one node: parameters sharded over all.",
-            pattern=r"gpu-.+-[1-8]",
+            "axlearn_hardware_gpu.mesh_rules:NVL72",
+            "GB200: parameters sharded within an NVLink domain of 72, if they fit.",
+            pattern=r"gpu-gb200-\d+",
         ),
         MeshRuleRecord(
             "gpu-nodes",
             "axlearn_hardware_gpu.mesh_rules:NODES_OF_8",
-            "Nodes of 8 GPUs: parameters sharded within a node, data parallel between them.",
+            "Nodes of 8 GPUs: parameters sharded within a node, if they fit.",
             pattern=r"gpu-.+-\d+",
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,15 +16,19 @@ from axlearn_core.hardware import (
     Topology,
     device_memory,
     explicit_cluster,
+    jax_mismatch,
     slurm_cluster,
 )
+from axlearn_hardware_gpu import nvml
 from axlearn_hardware_gpu.chips import CHIPS
 from axlearn_hardware_gpu.settings import SETTINGS
+from axlearn_hardware_gpu.slurm import local_device_ids
+from axlearn_hardware_gpu.visible import visible_devices
 
 if TYPE_CHECKING:
     import jax
 
-_JAX_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+_EXTRA_OF_PLUGIN = {"jax_cuda12_plugin": "cuda12", "jax_cuda13_plugin": "cuda13"}
 
 
 class NvidiaGPU(Hardware):
@@ -40,18 +45,22 @@ class NvidiaGPU(Hardware):
         self._root = root
 
     def probe(self, environment: Mapping[str, str]) -> Probe | None:
-        count = len(list(self._root.glob("dev/nvidia[0-9]*")))
-        if (visible := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-            count = min(count, _visible_devices(visible))
+        count = self._count()
+        if (visible := visible_devices(environment)) is not None:
+            count = min(count, len(visible))
         if count == 0:
             return None
         models = " and ".join(sorted(set(self._models()))) or "NVIDIA GPU"
         return Probe("gpu", count, f"{count} x {models}")
 
     def missing(self) -> str | None:
-        if any(find_spec(plugin) for plugin in _JAX_PLUGINS):
-            return None
-        return "jax's CUDA plugin is missing: pip install 'axlearn-hardware-gpu[cuda12]'"
+        extras = [extra for plugin, extra in _EXTRA_OF_PLUGIN.items() if find_spec(plugin)]
+        if len(extras) > 1:
+            return (
+                "jax's plugins for CUDA 12 and 13 are both here, and only one can be used: "
+                "pip uninstall jax-cuda12-plugin jax-cuda12-pjrt, or the two for CUDA 13"
+            )
+        return jax_mismatch(*extras or ["cuda12"])
 
     def settings(self) -> tuple[EnvironmentSetting, ...]:
         return SETTINGS
@@ -62,21 +71,21 @@ class NvidiaGPU(Hardware):
     def memory(self, device: jax.Device) -> MemoryReading:
         return device_memory(device)
 
+    def readings(self) -> dict[str, float]:
+        return nvml.read(os.environ)
+
     def distributed_arguments(self, environment: Mapping[str, str]) -> dict[str, object] | None:
         explicit = explicit_cluster(environment)
-        return slurm_cluster(environment) if explicit is None else explicit
+        if explicit is not None or slurm_cluster(environment) is None:
+            return explicit
+        visible = visible_devices(environment)
+        count = self._count() if visible is None else len(visible)
+        return {"local_device_ids": local_device_ids(environment, count)}
+
+    def _count(self) -> int:
+        return len(list(self._root.glob("dev/nvidia[0-9]*")))
 
     def _models(self) -> list[str]:
         files = self._root.glob("proc/driver/nvidia/gpus/*/information")
         lines = [line for file in files for line in file.read_text().splitlines()]
         return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-
-
-def _visible_devices(value: str) -> int:
-    """Counts like CUDA does: indices or UUIDs up to the first that is not one, such as -1."""
-    count = 0
-    for word in (word.strip() for word in value.split(",")):
-        if not word.isdigit() and not word.startswith(("GPU-", "MIG-")):
-            break
-        count += 1
-    return count

@@ -1,11 +1,11 @@
-"""What to do with how many GPUs. Parameters are sharded within a node, where NVLink is fast."""
+"""What to do with how many GPUs. Parameters are sharded where NVLink joins them, if they fit."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from axlearn_core.hardware import MeshRule
+from axlearn_core.hardware import FitMesh
 
-WITHOUT_NVLINK: Final = MeshRule.Config(mesh_shape={"data": -1}, compute_dtype="bfloat16")
-ONE_DOMAIN: Final = MeshRule.Config(mesh_shape={"fsdp": -1}, compute_dtype="bfloat16")
-NODES_OF_8: Final = MeshRule.Config(mesh_shape={"data": -1, "fsdp": 8}, compute_dtype="bfloat16")
+WITHOUT_NVLINK: Final = FitMesh.Config(domain=1)
+NODES_OF_8: Final = FitMesh.Config(domain=8)
+NVL72: Final = FitMesh.Config(domain=72)

@@ -25,15 +25,9 @@ def axlearn_mesh_rules() -> list[Record]:
             pattern=r"tpu-(v4|v5p|7x)-\d+",
         ),
         MeshRuleRecord(
-            "tpu-2d-slice",
-            "axlearn_hardware_tpu.mesh_rules:ONE_SLICE",
-            "Up to 256 v5e or v6e, which is one slice at most: parameters sharded over all.",
-            pattern=r"tpu-(v5e|v6e)-([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])",
-        ),
-        MeshRuleRecord(
             "tpu-2d-slices",
             "axlearn_hardware_tpu.mesh_rules:SLICES_OF_256",
-            "Full slices of v5e or v6e: parameters sharded within one, data parallel between.",
+            "v5e or v6e: parameters sharded within a slice of up to 256, if they fit.",
             pattern=r"tpu-(v5e|v6e)-\d+",
         ),
     ]

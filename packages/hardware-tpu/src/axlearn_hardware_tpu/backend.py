@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,9 @@ from axlearn_core.hardware import (
     Topology,
     device_memory,
     explicit_cluster,
+    jax_mismatch,
 )
+from axlearn_hardware_tpu import metrics
 from axlearn_hardware_tpu.chips import CHIPS, PCI_DEVICES, PCI_VENDOR, TOPOLOGIES
 from axlearn_hardware_tpu.settings import SETTINGS
 
@@ -48,9 +49,7 @@ class TPU(Hardware):
         return Probe("tpu", count, f"{count} x TPU {' and '.join(sorted(set(names)))}")
 
     def missing(self) -> str | None:
-        if find_spec("libtpu"):
-            return None
-        return "libtpu is missing: pip install 'axlearn-hardware-tpu[tpu]'"
+        return jax_mismatch("tpu")
 
     def settings(self) -> tuple[EnvironmentSetting, ...]:
         return SETTINGS
@@ -60,6 +59,9 @@ class TPU(Hardware):
 
     def memory(self, device: jax.Device) -> MemoryReading:
         return device_memory(device)
+
+    def readings(self) -> dict[str, float]:
+        return metrics.read()
 
     def distributed_arguments(self, environment: Mapping[str, str]) -> dict[str, object] | None:
         """Leaves it to jax on slices of several hosts, which it knows from these variables."""

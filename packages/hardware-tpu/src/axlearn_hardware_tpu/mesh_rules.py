@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from axlearn_core.hardware import MeshRule
+from axlearn_core.hardware import FitMesh
 
-ONE_SLICE: Final = MeshRule.Config(mesh_shape={"fsdp": -1}, compute_dtype="bfloat16")
-SLICES_OF_256: Final = MeshRule.Config(
-    mesh_shape={"data": -1, "fsdp": 256}, compute_dtype="bfloat16"
-)
+ONE_SLICE: Final = FitMesh.Config()
+SLICES_OF_256: Final = FitMesh.Config(domain=256)

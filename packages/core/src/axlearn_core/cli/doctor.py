@@ -14,7 +14,7 @@ from typing import NamedTuple
 import click
 
 from axlearn_core.cli.experiment import as_json_option, print_json
-from axlearn_core.hardware import HardwareError, apply_environment, detect
+from axlearn_core.hardware import HardwareError, apply_environment, detect, jax_mismatch
 from axlearn_core.observe.progress import size
 from axlearn_core.plugins import Registry, discover
 
@@ -59,6 +59,9 @@ def versions() -> Iterator[Finding]:
             yield Finding(package, True, version(package))
         except PackageNotFoundError:
             yield Finding(package, False, "not installed", f"pip install {package}")
+    if problem := jax_mismatch():
+        what, _, fix = problem.partition(". To mend it: ")
+        yield Finding("jax and jaxlib", False, what, fix)
 
 
 def plugins(registry: Registry) -> Iterator[Finding]:
@@ -81,7 +84,7 @@ def devices(registry: Registry) -> Iterator[Finding]:
         return
     yield Finding("hardware", True, probe.description)
     for note in notes:
-        what, _, fix = note.partition(". To use it: ")
+        what, _, fix = note.replace(". To mend it: ", ". To use it: ").partition(". To use it: ")
         yield Finding("hardware", False, what, fix or "see above")
     apply_environment(hardware, os.environ)
     try:

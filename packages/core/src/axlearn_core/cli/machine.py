@@ -9,8 +9,10 @@ from typing import NamedTuple
 from axlearn_core.config import ConfigBase, setting_as
 from axlearn_core.hardware import (
     Hardware,
+    HardwareError,
     apply_environment,
     detect,
+    jax_mismatch,
     load_mesh_rule,
     machine_name,
     select_mesh_rule,
@@ -31,24 +33,35 @@ class Machine(NamedTuple):
 
 
 def start(registry: Registry) -> Machine:
-    """Finds the hardware and sets the variables it wants. Call it before anything imports jax."""
+    """Finds the hardware and sets the variables it wants. Call it before anything imports jax.
+
+    Raises:
+        HardwareError: if jax and jaxlib do not fit together, or there is nothing to run on.
+    """
+    if problem := jax_mismatch():
+        raise HardwareError(problem)
     hardware, _, notes = detect(registry, os.environ)
     return Machine(hardware, [*notes, *apply_environment(hardware, os.environ)])
 
 
 @dataclass(frozen=True)
 class MeshChoice:
-    """What this machine is called, and the rule that holds for it, if there is one."""
+    """What this machine is called and has, and the rule that holds for it, if there is one."""
 
     machine: str
     rule: Registered | None
+    device_count: int
+    memory_bytes: int | None  # of each device, None if unknown
 
     def __call__(self, cfg: ConfigBase) -> ConfigBase:
         """Returns the config as the rule changes it."""
         if self.rule is None:
             return cfg
         with setting_as(f"mesh rule {self.rule.qualified_name} for {self.machine}"):
-            return load_mesh_rule(self.rule)(cfg)
+            rule = load_mesh_rule(
+                self.rule, device_count=self.device_count, memory_bytes=self.memory_bytes
+            )
+            return rule(cfg)
 
     def __str__(self) -> str:
         return f"{self.machine}: {self.rule.qualified_name if self.rule else 'no mesh rule'}"
@@ -62,4 +75,5 @@ def choose_mesh_rule(machine: Machine, registry: Registry) -> MeshChoice:
     chip = machine.hardware.chip(devices[0].device_kind)
     kind = chip.name if chip else devices[0].device_kind
     name = machine_name(devices[0].platform, kind, len(devices))
-    return MeshChoice(name, select_mesh_rule(registry, name))
+    memory = chip.memory_bytes if chip else None
+    return MeshChoice(name, select_mesh_rule(registry, name), len(devices), memory)

@@ -15,18 +15,21 @@ from axlearn_core.hardware.contract import (
 from axlearn_core.hardware.cpu import CPU
 from axlearn_core.hardware.detect import Detected, backend_of, detect
 from axlearn_core.hardware.environment import apply_environment, wanted
+from axlearn_core.hardware.fit_mesh import FitMesh
 from axlearn_core.hardware.mesh_rules import (
     MeshRule,
     load_mesh_rule,
     machine_name,
     select_mesh_rule,
 )
+from axlearn_core.hardware.versions import jax_mismatch
 
 __all__ = [
     "CPU",
     "Chip",
     "Detected",
     "EnvironmentSetting",
+    "FitMesh",
     "Hardware",
     "HardwareError",
     "MemoryReading",
@@ -38,6 +41,7 @@ __all__ = [
     "detect",
     "device_memory",
     "explicit_cluster",
+    "jax_mismatch",
     "load_mesh_rule",
     "machine_name",
     "select_mesh_rule",

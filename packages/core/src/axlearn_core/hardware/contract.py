@@ -113,6 +113,14 @@ class Hardware(ABC):
     def memory(self, device: jax.Device) -> MemoryReading:
         """Returns how full a device is, without waiting for it. Phase 2."""
 
+    def readings(self) -> Mapping[str, float]:
+        """Returns how busy this process's devices are now, without waiting for them. Phase 2.
+
+        Among them `utilization`, the fraction of a recent moment in which they computed; other
+        names end in their unit. Empty where nobody can tell.
+        """
+        return {}
+
     @abstractmethod
     def distributed_arguments(self, environment: Mapping[str, str]) -> dict[str, object] | None:
         """Returns arguments for `jax.distributed.initialize`. Phase 2.

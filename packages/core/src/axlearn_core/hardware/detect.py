@@ -13,8 +13,8 @@ from axlearn_core.plugins import HardwareRecord, PluginError, Registry
 # How hardware shows without its package: (platform, PCI vendor, device files, what to install).
 # The vendor tells TPUs from other devices that are handed through by vfio.
 _TRACES = (
-    ("gpu", "0x10de", ("dev/nvidia[0-9]*",), "axlearn-hardware-gpu[cuda12]"),
-    ("tpu", "0x1ae0", ("dev/accel[0-9]*", "dev/vfio/[0-9]*"), "axlearn-hardware-tpu[tpu]"),
+    ("gpu", "0x10de", ("dev/nvidia[0-9]*",), "axlearn-hardware-gpu"),
+    ("tpu", "0x1ae0", ("dev/accel[0-9]*", "dev/vfio/[0-9]*"), "axlearn-hardware-tpu"),
 )
 _PCI_VENDORS = "sys/bus/pci/devices/*/vendor"
 _PLATFORM_OF = {"cuda": "gpu"}  # jax takes both names
@@ -103,6 +103,6 @@ def _packages_missing(installed: set[str], allowed: list[str], root: Path) -> li
         if files and vendor in vendors:
             notes.append(
                 f"{platform} hardware is here ({files[0]}), but no package for it: not used. "
-                f"To use it: pip install '{requirement}'"
+                f"To use it: pip install {requirement}"
             )
     return notes

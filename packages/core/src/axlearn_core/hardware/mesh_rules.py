@@ -41,8 +41,15 @@ def select_mesh_rule(registry: Registry, machine: str) -> Registered | None:
     return None
 
 
-def load_mesh_rule(rule: Registered) -> ConfigModifier:
+def load_mesh_rule(
+    rule: Registered, *, device_count: int = 1, memory_bytes: int | None = None
+) -> ConfigModifier:
     """Imports and builds a rule; its target is a ConfigModifier, or the config of one.
+
+    Args:
+        rule: what `select_mesh_rule` returned.
+        device_count: of the machine; a rule whose config has a field of this name is told.
+        memory_bytes: of each of its devices, None if unknown; the same.
 
     Raises:
         HardwareError: if the target is neither.
@@ -50,10 +57,13 @@ def load_mesh_rule(rule: Registered) -> ConfigModifier:
     target = rule.load()
     if isinstance(target, type) and issubclass(target, ConfigModifier):
         target = target.default_config()
-    modifier = target.instantiate() if isinstance(target, ConfigBase) else target
-    if not isinstance(modifier, ConfigModifier):
+    if isinstance(target, ConfigBase):
+        machine = {"device_count": device_count, "memory_bytes": memory_bytes}
+        told = {name: value for name, value in machine.items() if name in dict(target.items())}
+        target = target.clone(**told).instantiate()
+    if not isinstance(target, ConfigModifier):
         raise HardwareError(
             f"mesh-rule {rule.qualified_name} must be a ConfigModifier or the config of one; "
             f"{rule.record.target} is {target!r}"
         )
-    return modifier
+    return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 class Performance:
@@ -14,6 +14,7 @@ class Performance:
         flops_per_step: that the model needs, or None if it does not tell.
         peak_flops: of all devices together, per second, or None if unknown.
         memory: returns the bytes in use on the fullest device, or None.
+        readings: returns what else the devices tell of themselves.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class Performance:
         flops_per_step: float | None,
         peak_flops: float | None,
         memory: Callable[[], int | None],
+        readings: Callable[[], Mapping[str, float]] = dict,
     ):
         self._tokens_per_step = tokens_per_step
         self._flops_per_step = flops_per_step
         self._peak_flops = peak_flops
         self._memory = memory
+        self._readings = readings
         self._since: tuple[int, float, float] | None = None
 
     def start(self, step: int, waited: float) -> None:
@@ -43,7 +46,7 @@ class Performance:
 
         Returns:
             `seconds_per_step`, `tokens_per_second`, `data_wait` (fraction of the time), and, where
-            they are known, `mfu` (fraction of the peak) and `memory_bytes`.
+            they are known, `mfu` (fraction of the peak), `memory_bytes` and the `readings`.
         """
         now = time.perf_counter()
         assert self._since is not None
@@ -62,4 +65,4 @@ class Performance:
             values["mfu"] = self._flops_per_step / per_step / self._peak_flops
         if (used := self._memory()) is not None:
             values["memory_bytes"] = float(used)
-        return values
+        return {**values, **self._readings()}

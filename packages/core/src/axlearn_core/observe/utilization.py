@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from axlearn_core.hardware import CPU, backend_of
+from axlearn_core.hardware import CPU, MemoryReading, backend_of
 from axlearn_core.plugins import get_registry
 
 _MEASURED = "cpu-peak-flops.json"
@@ -47,11 +47,24 @@ class Utilization:
 
     def memory(self) -> int | None:
         """Returns the bytes in use on the fullest device of this process, or None."""
+        return max((r.in_use for r in self._memory() if r.in_use is not None), default=None)
+
+    def readings(self) -> dict[str, float]:
+        """Returns what else is known of this process's devices.
+
+        Their peak so far, `memory_peak_bytes`, and what the backend tells, as `device_...`.
+        """
         if self._hardware is None:
-            return None
+            return {}
+        told = {f"device_{name}": value for name, value in self._hardware.readings().items()}
+        peaks = [reading.peak for reading in self._memory() if reading.peak is not None]
+        return {"memory_peak_bytes": float(max(peaks)), **told} if peaks else told
+
+    def _memory(self) -> list[MemoryReading]:
+        if self._hardware is None:
+            return []
         local = [d for d in self._devices if d.process_index == jax.process_index()]
-        readings = [self._hardware.memory(device).in_use for device in local]
-        return max((reading for reading in readings if reading is not None), default=None)
+        return [self._hardware.memory(device) for device in local]
 
 
 @functools.cache

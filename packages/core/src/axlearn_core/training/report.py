@@ -118,6 +118,8 @@ class Report:
             shown["tok/s"] = count(speed["tokens_per_second"])
             if "mfu" in speed:
                 shown["mfu"] = f"{speed['mfu']:.0%}"
+            if "device_utilization" in speed:
+                shown["busy"] = f"{speed['device_utilization']:.0%}"
             shown["wait"] = f"{speed['data_wait']:.0%}"
             if "memory_bytes" in speed:
                 shown["mem"] = size(speed["memory_bytes"])

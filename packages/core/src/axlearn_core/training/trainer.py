@@ -271,6 +271,7 @@ class Trainer(Configurable):
             flops_per_step=flops,
             peak_flops=utilization.peak_flops() if flops else None,
             memory=utilization.memory,
+            readings=utilization.readings,
         )
 
     def _check_and_report(self, metrics: StepMetrics, report: Report, waited: float) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from axlearn_core.hardware import load_mesh_rule, select_mesh_rule
+from axlearn_core.hardware import backend_of, load_mesh_rule, select_mesh_rule
 from axlearn_core.parallel.mesh import infer_mesh_shape
 from axlearn_core.plugins import Registered, get_registry
+from axlearn_core.testing import tiny
 from axlearn_core.testing.contracts.component import DistributionContract
 from axlearn_core.training.trainer import Trainer
+
+_LARGE = 2**15
 
 
 class MeshRuleContract(DistributionContract):
@@ -34,6 +37,12 @@ class MeshRuleContract(DistributionContract):
             "{'gpu-h100-64': ('the rule's name', {'data': 8, 'fsdp': 8})}, for every rule one"
         )
 
+    def trainer(self) -> Trainer.Config:
+        """Returns what the rules are applied to: 1.07B parameters in one matrix, 32,768 rows."""
+        cfg: Any = tiny.experiment()
+        cfg.model.vocab_size = cfg.input.batch_size = _LARGE
+        return cast(Trainer.Config, cfg)
+
     @classmethod
     def covers(cls, component: Registered) -> bool:
         named = component.name in {name for name, _ in cls().machines().values()}
@@ -51,9 +60,10 @@ class MeshRuleContract(DistributionContract):
     def test_a_machine_gets_the_mesh_of_its_size(self, machine: str) -> None:
         name, sizes = self.machines()[machine]
         rule = get_registry().get(self.kind, f"{self.distribution}/{name}")
-        changed: Any = load_mesh_rule(rule)(Trainer.default_config())
+        count, memory = int(machine.rpartition("-")[2]), _memory_bytes(machine)
+        modifier = load_mesh_rule(rule, device_count=count, memory_bytes=memory)
+        changed: Any = modifier(self.trainer())
         fast, slow = changed.mesh_shape, changed.slow_mesh_shape
-        count = int(machine.rpartition("-")[2])
         known = fast if -1 in slow.values() else slow
         domains = math.prod(known.values())
         if known is fast:
@@ -61,3 +71,12 @@ class MeshRuleContract(DistributionContract):
         outer, inner = infer_mesh_shape(slow, domains), infer_mesh_shape(fast, count // domains)
         mesh = {axis: outer[axis] * inner[axis] for axis in inner}
         assert {axis: size for axis, size in mesh.items() if size > 1} == dict(sizes)
+
+
+def _memory_bytes(machine: str) -> int | None:
+    """Returns that of the machine's chip, if a backend knows it."""
+    platform, _, rest = machine.partition("-")
+    backend = backend_of(platform, get_registry())
+    chips = backend.chips if backend else ()
+    known = {chip.name: chip.memory_bytes for chip in chips}
+    return known.get(rest.rpartition("-")[0])
