@@ -39,7 +39,7 @@ class AllToAllAttention:
 
     def __call__(self, spec: ContextAttentionSpec, inputs: AttentionInputs) -> jax.Array:
         query, key, value = (
-            self._give_heads(spec, repeat_heads(x, spec.devices)) for x in inputs[:3]
+            _exchange(spec, repeat_heads(x, spec.devices), give=2, take=1) for x in inputs[:3]
         )
         local = spec.whole(query_heads=query.shape[2], kv_heads=key.shape[2])
         whole = AttentionInputs(
@@ -49,31 +49,31 @@ class AllToAllAttention:
             *(_gather(spec, x) for x in inputs[3:7]),
             *(_own_heads(spec, x) for x in inputs[7:]),
         )
-        output: jax.Array = select("attention", local, spec.kernel)(local, whole)
-        return self._take_back(spec, output)
+        output = select("attention", local, spec.kernel)(local, whole)
+        return _exchange(spec, output, give=1, take=2)
 
-    def _give_heads(self, spec: ContextAttentionSpec, x: jax.Array) -> jax.Array:
-        """[batch, seq / n, heads, dim] -> [batch, seq, heads / n, dim]."""
-        if spec.devices == 1:
-            return x
-        return jax.lax.all_to_all(x, spec.axes, split_axis=2, concat_axis=1, tiled=True)
 
-    def _take_back(self, spec: ContextAttentionSpec, x: jax.Array) -> jax.Array:
-        """[batch, seq, heads / n, dim] -> [batch, seq / n, heads, dim]."""
-        if spec.devices == 1:
-            return x
-        return jax.lax.all_to_all(x, spec.axes, split_axis=1, concat_axis=2, tiled=True)
+def _exchange(spec: ContextAttentionSpec, x: jax.Array, *, give: int, take: int) -> jax.Array:
+    """Gives the others parts of one axis of [batch, seq, heads, dim] for theirs of another."""
+    if spec.devices == 1:
+        return x
+    exchanged: jax.Array = jax.lax.all_to_all(x, spec.axes, give, take, tiled=True)
+    return exchanged
 
 
 def _gather(spec: ContextAttentionSpec, x: jax.Array | None) -> jax.Array | None:
-    """Positions or segments of the whole sequence: a number per token, where vectors have many."""
+    """Gathers positions or segments, a number per token where vectors have many."""
     if x is None or spec.devices == 1:
         return x
-    return jax.lax.all_gather(x, spec.axes, axis=x.ndim - 1, tiled=True)
+    gathered: jax.Array = jax.lax.all_gather(x, spec.axes, axis=x.ndim - 1, tiled=True)
+    return gathered
 
 
 def _own_heads(spec: ContextAttentionSpec, x: jax.Array | None) -> jax.Array | None:
+    """Takes this device's part of what is there for each head."""
     if x is None or spec.devices == 1:
         return x
     count = x.shape[0] // spec.devices
-    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(spec.axes) * count, count)
+    start = jax.lax.axis_index(spec.axes) * count
+    own: jax.Array = jax.lax.dynamic_slice_in_dim(x, start, count)
+    return own

@@ -228,9 +228,9 @@ def _mesh_axes(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Returns the mesh axes over which batch, heads and sequence are split."""
     batch = dividing_axes("batch", spec.batch)
-    if spec.bias is not None:
-        if bias_parameters is None or bias_parameters.shape[0] != spec.query_heads:
-            return batch, (), ()  # nobody knows which part of it belongs to a part of the heads
+    rows = None if bias_parameters is None else bias_parameters.shape[0]
+    if spec.bias is not None and rows != spec.query_heads:
+        return batch, (), ()  # nobody knows which part of it belongs to a part of the heads
     heads = dividing_axes("heads", spec.query_heads, taken=batch)
     if not spec.positions_are_arange and spec.query_length != spec.key_length:
         return batch, heads, ()

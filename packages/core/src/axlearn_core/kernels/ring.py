@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,15 @@ Halves = tuple[Any, Any]
 
 Routes = list[tuple[int, int]]
 """From which device to which."""
+
+
+class Now(NamedTuple):
+    """A turn; see `Turn`."""
+
+    hop: int
+    pairs: tuple[Pair, ...]
+    shift: Any  # int
+    choices: Any  # [pairs, devices] int
 
 
 @dataclass(frozen=True)
@@ -60,27 +70,48 @@ class Ring:
             )
         return jnp.concatenate(halves, axis)
 
-    def positions(self, half: int, length: int, shift: int = 0) -> jax.Array:
-        """Returns the places of a chunk of this device, or of the one that is `shift` before."""
-        chunks = [self.schedule.layout[i - shift][half] for i in range(self.devices)]
-        return self._own(chunks) * length + jnp.arange(length)
+    def over_turns(self, step: Callable[[Now, T], T], carry: T) -> T:
+        """Takes the step in each turn; equal ones in a row are a loop, and compile once."""
+        for (hop, pairs), group in groupby(self.schedule.turns, lambda turn: turn[:2]):
+            turns = list(group)
+            shifts = np.array([turn.shift for turn in turns], np.int32)
+            choices = np.array([turn.choices for turn in turns], np.int32)
+            if len(turns) == 1:
+                carry = step(Now(hop, pairs, shifts[0], choices[0]), carry)
+                continue
 
-    def by_kind(self, pair: Pair, step: Callable[[BlockKind, T], T], carry: T) -> T:
-        """Takes the step for what the mask says of a pair on this device, none if it is empty."""
-        kinds = sorted(set(pair.kinds), key=lambda kind: kind.value)
+            def body(carry: T, x: Any, hop: int = hop, pairs: Any = pairs) -> tuple[T, None]:
+                return step(Now(hop, pairs, *x), carry), None
+
+            carry, _ = jax.lax.scan(body, carry, (shifts, choices))
+        return carry
+
+    def positions(self, half: int, length: int, shift: Any = 0) -> jax.Array:
+        """Returns the places of a chunk of this device, or of the one that is `shift` before."""
+        chunks = jnp.array([chunks[half] for chunks in self.schedule.layout], jnp.int32)
+        return chunks[(self._index() - shift) % self.devices] * length + jnp.arange(length)
+
+    def by_kind(self, pair: Pair, choices: Any, step: Callable[[BlockKind, T], T], carry: T) -> T:
+        """Takes the step for what the mask says of a pair on this device, none if it is empty.
+
+        Args:
+            pair: with the kinds there are.
+            choices: [devices] int, which of them each device has.
+            step: takes the kind and what to carry on.
+            carry: from the step before.
+        """
 
         def branch(kind: BlockKind) -> Callable[[T], T]:
             return lambda carry: carry if kind is BlockKind.EMPTY else step(kind, carry)
 
-        if len(kinds) == 1:
-            return branch(kinds[0])(carry)
-        which = self._own([kinds.index(kind) for kind in pair.kinds])
-        chosen: T = jax.lax.switch(which, [branch(kind) for kind in kinds], carry)
+        if len(pair.kinds) == 1:
+            return branch(pair.kinds[0])(carry)
+        branches = [branch(kind) for kind in pair.kinds]
+        chosen: T = jax.lax.switch(jnp.asarray(choices)[self._index()], branches, carry)
         return chosen
 
-    def _own(self, by_device: list[int]) -> jax.Array:
-        index = jax.lax.axis_index(self.axes) if self.devices > 1 else 0
-        return jnp.asarray(np.array(by_device, np.int32))[index]
+    def _index(self) -> Any:
+        return jax.lax.axis_index(self.axes) if self.devices > 1 else 0
 
     def _routes(self, parity: int) -> Routes:
         owners = {chunk: i for i, chunks in enumerate(self.schedule.layout) for chunk in chunks}
@@ -88,7 +119,7 @@ class Ring:
 
     def _sort(self, first: jax.Array, second: jax.Array) -> Halves:
         """Changes the two where the schedule has the odd chunk first."""
-        changed = self._own([chunks[0] % 2 for chunks in self.schedule.layout]) == 1
+        changed = jnp.array([chunks[0] % 2 == 1 for chunks in self.schedule.layout])[self._index()]
         return jnp.where(changed, second, first), jnp.where(changed, first, second)
 
     def _send(self, arrays: T, routes: Routes) -> T:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from axlearn_core.kernels.attention import AttentionInputs, ContextAttentionSpec
-from axlearn_core.kernels.ring import Halves, Ring
+from axlearn_core.kernels.ring import Halves, Now, Ring
 from axlearn_core.kernels.ring_blocks import (
     Given,
     Gradients,
@@ -20,6 +20,8 @@ from axlearn_core.kernels.ring_blocks import (
     add_gradients,
 )
 from axlearn_core.kernels.ring_schedule import schedule
+
+T = TypeVar("T")
 
 
 class RingAttention:
@@ -119,17 +121,22 @@ def _attend(ring: Ring, spec: ContextAttentionSpec, chunks: _Chunks) -> Halves:
 
 
 def _forward(ring: Ring, spec: ContextAttentionSpec, chunks: _Chunks) -> tuple[Halves, Any]:
-    queries, here = chunks.queries(ring), chunks.keys
-    sums = [Sums.of_nothing(query, spec.value_dim) for query in chunks.query]
-    for turn in ring.schedule.turns:
-        there = ring.pass_on(here, turn.hop)  # before the products, to travel during them
-        for pair in turn.pairs:
-            keys = here.keys(ring, pair.key, turn.shift)
+    queries = chunks.queries(ring)
+
+    def turn(
+        now: Now, carry: tuple[_Travelling, tuple[Sums, Sums]]
+    ) -> tuple[_Travelling, tuple[Sums, Sums]]:
+        here, sums = carry
+        there = ring.pass_on(here, now.hop)  # before the products, to travel during them
+        for pair, choices in zip(now.pairs, now.choices, strict=True):
+            keys = here.keys(ring, pair.key, now.shift)
             step = partial(add, spec, queries[pair.query], keys)
-            sums[pair.query] = ring.by_kind(pair, step, sums[pair.query])
-        here = there
-    first, second = (x.mean.astype(spec.dtype) for x in sums)
-    output = first, second
+            sums = _with(sums, pair.query, ring.by_kind(pair, choices, step, sums[pair.query]))
+        return there, sums
+
+    first, second = (Sums.of_nothing(query, spec.value_dim) for query in chunks.query)
+    _, sums = ring.over_turns(turn, (chunks.keys, (first, second)))
+    output = sums[0].mean.astype(spec.dtype), sums[1].mean.astype(spec.dtype)
     return output, (chunks, output, [x.log_total for x in sums])
 
 
@@ -137,26 +144,45 @@ def _backward(
     ring: Ring, spec: ContextAttentionSpec, kept: Any, gradient: Halves
 ) -> tuple[_Chunks]:
     chunks, output, log_totals = kept
-    queries, here = chunks.queries(ring), chunks.keys
+    queries = chunks.queries(ring)
     given = [Given.of(*of_half) for of_half in zip(log_totals, gradient, output, strict=True)]
-    of_query = [jnp.zeros(x.shape, jnp.float32) for x in chunks.query]
-    of_key, of_value = ([jnp.zeros(x.shape, jnp.float32) for x in halves] for halves in here[:2])
-    for turn in ring.schedule.turns:
-        there = ring.pass_on(here, turn.hop)
-        for pair in turn.pairs:
+
+    def turn(now: Now, carry: _Backward) -> _Backward:
+        here, of_query, of_key, of_value = carry
+        there = ring.pass_on(here, now.hop)
+        for pair, choices in zip(now.pairs, now.choices, strict=True):
             q, k = pair.query, pair.key
-            step = partial(
-                add_gradients, spec, queries[q], here.keys(ring, k, turn.shift), given[q]
-            )
-            of_query[q], of_key[k], of_value[k] = ring.by_kind(
-                pair, step, Gradients(of_query[q], of_key[k], of_value[k])
-            )
-        here = there
-        of_key, of_value = ring.pass_on((of_key, of_value), turn.hop)
-    of_key, of_value = ring.pass_on((of_key, of_value), ring.schedule.home)
-    floats = [(x.astype(spec.dtype), y.astype(spec.dtype)) for x, y in (of_query, of_key, of_value)]
-    nothing = (None, None)
-    return (_Chunks(floats[0], _Travelling(floats[1], floats[2], nothing), nothing),)
+            keys = here.keys(ring, k, now.shift)
+            step = partial(add_gradients, spec, queries[q], keys, given[q])
+            before = Gradients(of_query[q], of_key[k], of_value[k])
+            after = ring.by_kind(pair, choices, step, before)
+            of_query = _with(of_query, q, after.query)
+            of_key, of_value = _with(of_key, k, after.key), _with(of_value, k, after.value)
+        of_key, of_value = ring.pass_on((of_key, of_value), now.hop)
+        return _Backward(there, of_query, of_key, of_value)
+
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.float32),
+        (chunks.query, chunks.keys.key, chunks.keys.value),
+    )
+    _, of_query, *of_keys = ring.over_turns(turn, _Backward(chunks.keys, *zeros))
+    of_key, of_value = ring.pass_on(of_keys, ring.schedule.home)
+    narrow = jax.tree.map(lambda x: x.astype(spec.dtype), (of_query, of_key, of_value))
+    nothing = None, None
+    return (_Chunks(narrow[0], _Travelling(*narrow[1:], nothing), nothing),)
+
+
+class _Backward(NamedTuple):
+    """What the turns of the backward pass hand on; gradients are float32."""
+
+    here: _Travelling
+    of_query: Halves
+    of_key: Halves  # of the keys that are here
+    of_value: Halves
+
+
+def _with(pair: tuple[T, T], index: int, item: T) -> tuple[T, T]:
+    return (item, pair[1]) if index == 0 else (pair[0], item)
 
 
 _attend.defvjp(_forward, _backward)

@@ -179,6 +179,9 @@ def _over_keys(
         shape = (*x.shape[:axis], pieces, count // pieces, *x.shape[axis + 1 :])
         return jnp.moveaxis(x.reshape(shape), axis, 0)
 
+    if pieces == 1:
+        carry, output = step(carry, keys)
+        return carry, jax.tree.map(lambda x: x[None], output)
     key, value, positions, segments = keys
     cut_keys = Keys(
         cut(key, 2),

@@ -8,7 +8,7 @@ a key chunk is left out of the schedule.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import NamedTuple
 
 from axlearn_core.kernels.masks import BlockKind, Mask
@@ -22,21 +22,25 @@ class Pair(NamedTuple):
 
     query: int  # 0 or 1
     key: int  # 0 or 1
-    kinds: tuple[BlockKind, ...]  # what the mask says of it, on each device
+    kinds: tuple[BlockKind, ...]  # what the mask says of it, on any device
 
 
 class Turn(NamedTuple):
     """What happens between two moves of keys and values."""
 
-    shift: int  # device i holds the keys of device i - shift
     hop: int  # how far they travel before the next turn, 0 after the last
     pairs: tuple[Pair, ...]  # without those that are empty on every device
+    shift: int  # device i holds the keys of device i - shift
+    choices: tuple[tuple[int, ...], ...]  # by pair and device, the index of its kind
 
     @property
     def cost(self) -> int:
         """How many blocks the busiest device computes, for which the others wait."""
-        kinds = zip(*(pair.kinds for pair in self.pairs), strict=True)
-        return max(sum(kind is not BlockKind.EMPTY for kind in of_one) for of_one in kinds)
+        busy = (
+            [pair.kinds[choice] is not BlockKind.EMPTY for choice in choices]
+            for pair, choices in zip(self.pairs, self.choices, strict=True)
+        )
+        return max(map(sum, zip(*busy, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -92,18 +96,31 @@ def _plan(mask: Mask, query_length: int, key_length: int, layout: Layout) -> Sch
     def kind(query_chunk: int, key_chunk: int) -> BlockKind:
         return mask.block(_chunk(query_chunk, queries), _chunk(key_chunk, keys))
 
-    def pairs(shift: int) -> tuple[Pair, ...]:
-        every = (
-            Pair(q, k, tuple(kind(layout[i][q], layout[i - shift][k]) for i in range(devices)))
+    def blocks(shift: int) -> dict[tuple[int, int], list[BlockKind]]:
+        """The kinds of a turn's pairs on each device, without those that are empty on all."""
+        kinds = {
+            (q, k): [kind(layout[i][q], layout[i - shift][k]) for i in range(devices)]
             for q in (0, 1)
             for k in (0, 1)
-        )
-        return tuple(pair for pair in every if set(pair.kinds) != {BlockKind.EMPTY})
+        }
+        return {pair: found for pair, found in kinds.items() if set(found) != {BlockKind.EMPTY}}
 
-    busy = {shift: found for shift in range(devices) if (found := pairs(shift))}
-    hops = (after - shift for shift, after in pairwise(busy))
-    turns = (Turn(shift, hop, busy[shift]) for shift, hop in zip_longest(busy, hops, fillvalue=0))
+    busy = {shift: found for shift in range(devices) if (found := blocks(shift))}
+    hops = [after - shift for shift, after in pairwise([*busy, *list(busy)[-1:]])]
+    turns = map(_turn, busy, hops, busy.values())
     return Schedule(layout, tuple(turns))
+
+
+def _turn(shift: int, hop: int, blocks: dict[tuple[int, int], list[BlockKind]]) -> Turn:
+    pairs = tuple(
+        Pair(q, k, tuple(kind for kind in BlockKind if kind in kinds))
+        for (q, k), kinds in blocks.items()
+    )
+    choices = (
+        tuple(pair.kinds.index(kind) for kind in kinds)
+        for pair, kinds in zip(pairs, blocks.values(), strict=True)
+    )
+    return Turn(hop, pairs, shift, tuple(choices))
 
 
 def _chunk(index: int, length: int) -> range:
