@@ -169,7 +169,7 @@ def _backward(
     of_key, of_value = ring.pass_on(of_keys, ring.schedule.home)
     narrow = jax.tree.map(lambda x: x.astype(spec.dtype), (of_query, of_key, of_value))
     nothing = None, None
-    return (_Chunks(narrow[0], _Travelling(*narrow[1:], nothing), nothing),)
+    return (_Chunks(narrow[0], _Travelling(narrow[1], narrow[2], nothing), nothing),)
 
 
 class _Backward(NamedTuple):
