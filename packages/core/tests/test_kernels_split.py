@@ -41,15 +41,14 @@ MASKS = {
 METHODS = ["ring", "all_to_all"]
 
 
-def arrays(kv_heads: int = KV_HEADS, **options: Any) -> dict[str, Any]:
-    """What attention is called with, in float32; the gradient's weights besides."""
+def arrays() -> dict[str, Any]:
+    """Query, key and value, and with what the output is multiplied before gradients are taken."""
     rng = np.random.default_rng(0)
-    shapes = {"query": HEADS, "key": kv_heads, "value": kv_heads, "weights": HEADS}
-    drawn = {
+    shapes = {"query": HEADS, "key": KV_HEADS, "value": KV_HEADS, "weights": HEADS}
+    return {
         name: rng.normal(size=(BATCH, LENGTH, heads, DIM)).astype(np.float32)
         for name, heads in shapes.items()
     }
-    return {**drawn, **{k: v for k, v in options.items() if isinstance(v, np.ndarray)}}
 
 
 SEGMENTS = np.sort(np.random.default_rng(1).integers(1, 4, size=(BATCH, LENGTH)), axis=1)
@@ -94,8 +93,10 @@ def assert_close(got: Any, want: Any, tolerance: float = 1e-5) -> None:
         np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * scale, err_msg=str(path))
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [*((name, 4) for name in MASKS), *((name, n) for n in (2, 8) for name in ("causal", "packed"))],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_split_sequence_gives_what_one_device_does(method: str, name: str, devices: int) -> None:
     with placing(on(seq=devices)):
@@ -148,9 +149,7 @@ def test_long_blocks_are_cut(method: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("method", METHODS)
 def test_bfloat16_is_summed_in_float32(method: str) -> None:
     with placing(on(seq=4)):
-        got = output_and_gradients(
-            arrays(), "bfloat16", mask=causal(), implementation=method
-        )
+        got = output_and_gradients(arrays(), "bfloat16", mask=causal(), implementation=method)
     # 8 bits: 2^-9 for each of some roundings of inputs, weights and results.
     assert_close(got, expected(causal()), tolerance=2.0**-6)
 
@@ -175,7 +174,7 @@ def test_biases_and_sinks_are_those_of_a_devices_heads(
     mesh: dict[str, int], bias: ScoreBias
 ) -> None:
     rng = np.random.default_rng(2)
-    given = arrays(sinks=rng.normal(size=HEADS).astype(np.float32))
+    given = {**arrays(), "sinks": rng.normal(size=HEADS).astype(np.float32)}
     if isinstance(bias, BucketedBias):
         given["bias_parameters"] = rng.normal(size=(HEADS, 8)).astype(np.float32)
     want = output_and_gradients(given, mask=causal(), bias=bias)
@@ -249,18 +248,17 @@ def test_it_is_split_inside_the_stages_of_a_pipeline(method: str, how: str) -> N
     want = gradients(jax.vmap(partial(stage, implementation="reference")), stages)
     placed = NamedSharding(placement.mesh, PartitionSpec("pipeline", "data", "seq"))
     with placing(placement):
-        got = jax.jit(partial(gradients, run), in_shardings=placed)(
-            jax.device_put(stages, placed)
-        )
+        got = jax.jit(partial(gradients, run), in_shardings=placed)(jax.device_put(stages, placed))
     assert_close(got, want)
 
 
 # What is chosen, and why.
 
 
-def choices(shape: dict[str, int], **options: Any) -> list[str]:
+def choices(shape: dict[str, int], heads: int = HEADS, **options: Any) -> list[str]:
     given = arrays()
     del given["weights"]
+    given["query"] = given["query"][:, :, :heads]
     with placing(on(**shape)), recording_choices() as made:
         jax.eval_shape(partial(attention, mask=causal(), **options), **given)
     return [str(choice) for choice in made]
@@ -283,9 +281,13 @@ def test_heads_are_exchanged_where_they_divide() -> None:
 
 
 def test_a_ring_is_chosen_where_heads_do_not_divide() -> None:
-    (choice,) = choices({"seq": 4, "model": 2}, sinks=None, query_positions=None)
-    assert "context_attention.all_to_all (chosen)" in choice
-    (choice,) = choices({"seq": 8, "model": 1})
+    (choice,) = choices({"seq": 4, "model": 2}, heads=6)
+    name, reason = choice.split("\n")
+    assert name.endswith("axlearn-core/context_attention.ring (chosen)")
+    assert reason.endswith(
+        "all_to_all: the 4 devices that split the sequence do not divide the 3 query heads of each "
+        "of them"
+    )
 
 
 def test_a_kernel_that_is_asked_for_computes_between_the_exchanges() -> None:

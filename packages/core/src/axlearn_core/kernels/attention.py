@@ -16,9 +16,9 @@ from axlearn_core.kernels.selection import is_kernel, select
 from axlearn_core.parallel import (
     current_placement,
     current_platform,
+    device_count,
     dividing_axes,
     per_device,
-    ways,
 )
 
 
@@ -202,12 +202,12 @@ def _split(spec: AttentionSpec, inputs: AttentionInputs, implementation: str | N
     if spec.bias is not None:
         inputs = inputs._replace(bias_parameters=spec.bias.by_head(inputs.bias_parameters))
     batch, heads, sequence = _mesh_axes(spec, inputs.bias_parameters)
-    key, value = (repeat_heads(x, ways(heads)) for x in (inputs.key, inputs.value))
+    key, value = (repeat_heads(x, device_count(heads)) for x in (inputs.key, inputs.value))
     own = replace(
         spec,
-        batch=spec.batch // ways(batch),
-        query_heads=spec.query_heads // ways(heads),
-        kv_heads=key.shape[2] // ways(heads),
+        batch=spec.batch // device_count(batch),
+        query_heads=spec.query_heads // device_count(heads),
+        kv_heads=key.shape[2] // device_count(heads),
     )
     rules = {"batch": batch, "heads": heads, "seq": sequence}
 
@@ -247,18 +247,20 @@ def _compute_context(
     kernel = None
     if implementation is not None and not is_kernel("context_attention", implementation):
         kernel, implementation = implementation, None
-    context = ContextAttentionSpec(**vars(spec), axes=axes, devices=ways(axes), kernel=kernel)
+    context = ContextAttentionSpec(
+        **vars(spec), axes=axes, devices=device_count(axes), kernel=kernel
+    )
     output: jax.Array = select("context_attention", context, implementation)(context, inputs)
     return output
 
 
-def repeat_heads(x: jax.Array, ways: int) -> jax.Array:
-    """Repeats key or value heads, [batch, key, kv_heads, dim], so that `ways` divides them.
+def repeat_heads(x: jax.Array, parts: int) -> jax.Array:
+    """Repeats key or value heads, [batch, key, kv_heads, dim], so that `parts` divides them.
 
     Head h of n becomes the m/n heads from h * m/n on, m being the least common multiple of n and
-    `ways`; if `ways` divides the query heads, so does m, and every group has its own head still.
+    `parts`; if `parts` divides the query heads, so does m, and every group has its own head still.
     """
-    times = math.lcm(x.shape[2], ways) // x.shape[2]
+    times = math.lcm(x.shape[2], parts) // x.shape[2]
     return x if times == 1 else jnp.repeat(x, times, axis=2)
 
 

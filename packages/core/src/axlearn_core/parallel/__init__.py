@@ -1,7 +1,7 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
-from axlearn_core.parallel.per_device import dividing_axes, per_device, ways
+from axlearn_core.parallel.per_device import device_count, dividing_axes, per_device
 from axlearn_core.parallel.sharding import (
     DEFAULT_RULES,
     Placement,
@@ -22,6 +22,7 @@ __all__ = [
     "constrain",
     "current_placement",
     "current_platform",
+    "device_count",
     "dividing_axes",
     "infer_mesh_shape",
     "make_mesh",
@@ -29,5 +30,4 @@ __all__ = [
     "partition_spec",
     "per_device",
     "placing",
-    "ways",
 ]

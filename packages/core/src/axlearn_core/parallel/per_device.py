@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -71,25 +72,20 @@ def dividing_axes(name: str, size: int, *, taken: Collection[str] = ()) -> tuple
         return ()
     chosen: list[str] = []
     for axis in _mesh_axes(name, placement.rules):
-        ways = placement.mesh.shape[axis]
-        if ways == 1 or axis in taken or axis in _bound_axes():
+        count = placement.mesh.shape[axis]
+        if count == 1 or axis in taken or axis in _bound_axes():
             continue
-        if size % ways:
+        if size % count:
             break
-        size //= ways
+        size //= count
         chosen.append(axis)
     return tuple(chosen)
 
 
-def ways(axes: Sequence[str]) -> int:
-    """Returns over how many devices the current mesh's `axes` split."""
+def device_count(axes: Sequence[str]) -> int:
+    """Returns how many devices there are along these axes of the current mesh."""
     placement = current_placement()
-    if placement is None:
-        return 1
-    count = 1
-    for axis in axes:
-        count *= placement.mesh.shape[axis]
-    return count
+    return 1 if placement is None else math.prod(placement.mesh.shape[axis] for axis in axes)
 
 
 def _mesh_axes(name: str, rules: Rules) -> tuple[str, ...]:
