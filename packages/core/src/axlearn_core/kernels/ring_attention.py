@@ -29,19 +29,20 @@ class RingAttention:
 
     Each device keeps its queries, n of them in a ring pass keys and values on, and softmax is
     summed up as they come by (arXiv:2205.14135). The backward pass makes the weights again from
-    the logarithm of their sums, and the gradients of keys and values travel with them, in
-    float32. Blocks that the mask rules out are not computed, and where no device needs any, hops
-    are joined into one; see `schedule`. If that is faster, as with `causal()`, each device changes
-    its second half of the sequence for one that balances the first (arXiv:2407.21783).
+    the logarithm of their sums, and the gradients of keys and values travel with them, summed in
+    float32 until the last hop, home. Blocks that the mask rules out are not computed, and where no
+    device needs any, hops are joined into one; see `schedule`. If that is faster, as with
+    `causal()`, each device changes its second half of the sequence for one that balances the first
+    (arXiv:2407.21783).
 
     Each device sends, with n devices, b rows, S tokens, h query and g key heads of width d, if all
     keys are needed:
 
-      (n - 1) * b * S / n * 2g * d            forward; the same backward, and besides
-      n * b * S / n * 2g * d                  gradients, in float32
-      b * S / n * (2h + 2g) * d               forward and backward, at most, for the balance
+      (n - 1) * b * S / n * 2g * d      forward; the same backward, and besides
+      (n - 1) * b * S / n * 2g * d      gradients in float32, and once more in their own dtype
+      b * S / n * (2h + 2g) * d         forward and backward, at most, for the balance
 
-    Most of it does not fall with n, and hides behind the products; the number of heads sets no
+    The first three do not fall with n, but hide behind the products; the number of heads sets no
     limit. The balance alone costs as much as `AllToAllAttention` does in all.
     """
 
@@ -165,11 +166,11 @@ def _backward(
         lambda x: jnp.zeros(x.shape, jnp.float32),
         (chunks.query, chunks.keys.key, chunks.keys.value),
     )
-    _, of_query, *of_keys = ring.over_turns(turn, _Backward(chunks.keys, *zeros))
+    _, *sums = ring.over_turns(turn, _Backward(chunks.keys, *zeros))
+    of_query, *of_keys = jax.tree.map(lambda x: x.astype(spec.dtype), sums)
     of_key, of_value = ring.pass_on(of_keys, ring.schedule.home)
-    narrow = jax.tree.map(lambda x: x.astype(spec.dtype), (of_query, of_key, of_value))
     nothing = None, None
-    return (_Chunks(narrow[0], _Travelling(narrow[1], narrow[2], nothing), nothing),)
+    return (_Chunks(of_query, _Travelling(of_key, of_value, nothing), nothing),)
 
 
 class _Backward(NamedTuple):
