@@ -51,8 +51,15 @@ def test_segments_are_known_only_when_running() -> None:
     }
 
 
-def test_a_mask_that_allows_nothing_takes_no_turn() -> None:
-    assert schedule(~full(), 64, 64, devices=2).turns == ()
+def test_a_mask_that_allows_nothing_takes_no_work() -> None:
+    (turn,) = schedule(~full(), 64, 64, devices=2).turns
+    assert (turn.cost, turn.hop) == (0, 0)
+
+
+def test_keys_travel_first_where_only_far_ones_are_allowed() -> None:
+    first, *others = schedule(~window(17), 64, 64, devices=4).turns
+    assert (first.shift, first.hop, first.pairs) == (0, 1, ())
+    assert [turn.shift for turn in others] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("layout", [contiguous, balanced])

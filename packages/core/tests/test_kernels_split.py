@@ -36,6 +36,7 @@ MASKS = {
     "window": causal() & window(6),
     "both ways": window(3),
     "packed": causal() & same_segment(),
+    "far": ~window(9),
     "rest": (causal() | prefix(9)) & ~window(2),
 }
 METHODS = ["ring", "all_to_all"]

@@ -40,7 +40,7 @@ class Turn(NamedTuple):
             [pair.kinds[choice] is not BlockKind.EMPTY for choice in choices]
             for pair, choices in zip(self.pairs, self.choices, strict=True)
         )
-        return max(map(sum, zip(*busy, strict=True)))
+        return max(map(sum, zip(*busy, strict=True)), default=0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Schedule:
     """What a ring does, turn after turn."""
 
     layout: Layout
-    turns: tuple[Turn, ...]  # without those in which no device has anything to do
+    turns: tuple[Turn, ...]  # after the first, those in which some device has something to do
 
     @property
     def devices(self) -> int:
@@ -61,7 +61,7 @@ class Schedule:
     @property
     def home(self) -> int:
         """How far keys have to travel after the last turn to be where they began."""
-        return -self.turns[-1].shift if self.turns else 0
+        return -self.turns[-1].shift
 
     @property
     def moves(self) -> bool:
@@ -105,7 +105,9 @@ def _plan(mask: Mask, query_length: int, key_length: int, layout: Layout) -> Sch
         }
         return {pair: found for pair, found in kinds.items() if set(found) != {BlockKind.EMPTY}}
 
-    busy = {shift: found for shift in range(devices) if (found := blocks(shift))}
+    # The first turn is where keys begin, whether or not anything is to be done.
+    found = {shift: blocks(shift) for shift in range(devices)}
+    busy = {shift: pairs for shift, pairs in found.items() if pairs or shift == 0}
     hops = [after - shift for shift, after in pairwise([*busy, *list(busy)[-1:]])]
     turns = map(_turn, busy, hops, busy.values())
     return Schedule(layout, tuple(turns))
