@@ -2,12 +2,14 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from axlearn_core.kernels import (
+    ContextAttentionSpec,
     LinearBias,
     attention,
     causal,
@@ -64,7 +66,7 @@ class OfAttention(KernelContract):
 
     def cases(self, rng):
         q, k, v = self.arrays(rng)
-        segments = np.repeat([[1] * 5 + [2] * 4], 2, axis=0)
+        segments = np.repeat([[1] * 5 + [2] * (q.shape[1] - 5)], 2, axis=0)
         places = {"query_segments": segments, "key_segments": segments}
         sinks = rng.normal(size=4).astype(np.float32)
         bias = LinearBias((0.5, 0.25, 0.125, 0.0625))
@@ -92,6 +94,45 @@ class TestBlockedAttention(OfAttention):
 
     def refusals(self, rng):
         return {"positions are known only when running": self.placed(rng)}
+
+
+class OfContextAttention(OfAttention):
+    """A ring of one device: what it sends others is tested in test_kernels_split.py."""
+
+    reference = "axlearn-core/attention.reference"
+
+    def case(self, op, *arrays, **options):
+        case = TestReferenceAttention().case(op, *arrays, **options)
+        return case._replace(spec=ContextAttentionSpec(**vars(case.spec)))
+
+
+class TestAllToAllAttention(OfContextAttention):
+    name = "axlearn-core/context_attention.all_to_all"
+
+    def refusals(self, rng):
+        causal = self.cases(rng)["causal"]
+        three = causal._replace(spec=replace(causal.spec, devices=3))
+        return {"do not divide the 4 query heads": three}
+
+
+class TestRingAttention(OfContextAttention):
+    name = "axlearn-core/context_attention.ring"
+
+    def arrays(self, rng):
+        return [np.tile(x[:, :5], (1, 2, 1, 1)) for x in super().arrays(rng)]
+
+    def cases(self, rng):
+        every = super().cases(rng)
+        return {name: every[name] for name in ("causal", "packed", "window, cap")}
+
+    def refusals(self, rng):
+        causal = self.cases(rng)["causal"]
+        return {
+            "positions are known only when running": self.placed(rng),
+            "no gradients of biases and sinks": OfAttention.cases(self, rng)["bias, sinks"],
+            "'cudnn' is asked for": causal._replace(spec=replace(causal.spec, kernel="cudnn")),
+            "2 x 4 chunks": causal._replace(spec=replace(causal.spec, devices=4)),
+        }
 
 
 class OfRaggedMatmul(KernelContract):

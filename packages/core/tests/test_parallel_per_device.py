@@ -10,6 +10,8 @@ from axlearn_core.parallel import (
     DEFAULT_RULES,
     Placement,
     current_platform,
+    device_count,
+    dividing_axes,
     make_mesh,
     per_device,
     placing,
@@ -49,3 +51,42 @@ def test_outside_a_placement_it_is_the_function_itself() -> None:
 def test_a_placement_says_what_is_traced_for() -> None:
     with placing(Placement(make_mesh({"data": 8}), DEFAULT_RULES)):
         assert current_platform() == "cpu"
+
+
+def test_axes_that_divide_a_dimension_are_the_first_of_its_rule() -> None:
+    with placing(Placement(make_mesh({"data": 2, "fsdp": 4}), DEFAULT_RULES)):
+        assert dividing_axes("batch", 8) == ("data", "fsdp")
+        assert dividing_axes("batch", 4) == ("data",)
+        assert dividing_axes("batch", 1) == ()
+        assert dividing_axes("batch", 8, taken=["data"]) == ("fsdp",)
+        assert dividing_axes("heads", 8) == ()
+        assert device_count(("data", "fsdp")) == 8
+
+
+def test_inside_another_split_the_other_axes_are_split() -> None:
+    placement = Placement(make_mesh({"pipeline": 2, "data": 2, "model": 2}), DEFAULT_RULES)
+    seen = []
+
+    def double(x: jax.Array) -> jax.Array:
+        seen.append((x.shape, dividing_axes("batch", 8), dividing_axes("heads", 8)))
+        return 2 * x
+
+    def stage(x: jax.Array) -> jax.Array:
+        seen.append((x.shape, dividing_axes("batch", 4), dividing_axes("heads", 4)))
+        return per_device(double, [(None, "batch", "heads")], (None, "batch", "heads"))(x)
+
+    x = jnp.arange(32.0).reshape(2, 4, 4)
+    stages = jax.sharding.PartitionSpec("pipeline")
+    with placing(placement):
+        result = jax.jit(
+            jax.shard_map(
+                stage,
+                mesh=placement.mesh,
+                in_specs=stages,
+                out_specs=stages,
+                axis_names={"pipeline"},
+                check_vma=False,
+            )
+        )(x)
+    np.testing.assert_array_equal(result, 2 * x)
+    assert seen == [((1, 4, 4), ("data",), ("model",)), ((1, 2, 2), (), ())]

@@ -38,6 +38,18 @@ def axlearn_kernels() -> list[Record]:
             op="attention",
         ),
         KernelRecord(
+            "context_attention.all_to_all",
+            "axlearn_core.kernels.all_to_all_attention:AllToAllAttention",
+            "A split sequence is exchanged for split heads, any kernel computes, and back.",
+            op="context_attention",
+        ),
+        KernelRecord(
+            "context_attention.ring",
+            "axlearn_core.kernels.ring_attention:RingAttention",
+            "Keys and values of a split sequence travel from device to device.",
+            op="context_attention",
+        ),
+        KernelRecord(
             "ragged_matmul.reference",
             "axlearn_core.kernels.ragged_plain:ReferenceRaggedMatmul",
             "Ragged matmul as the formula says it: every row for every group, masked.",

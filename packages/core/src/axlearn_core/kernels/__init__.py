@@ -1,6 +1,11 @@
 """Op specifications and their implementations: layers call the op, hardware packages provide."""
 
-from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec, attention
+from axlearn_core.kernels.attention import (
+    AttentionInputs,
+    AttentionSpec,
+    ContextAttentionSpec,
+    attention,
+)
 from axlearn_core.kernels.biases import BucketedBias, LinearBias, ScoreBias
 from axlearn_core.kernels.masks import (
     BlockKind,
@@ -28,6 +33,7 @@ __all__ = [
     "BlockKind",
     "BucketedBias",
     "Choice",
+    "ContextAttentionSpec",
     "Kernel",
     "KernelError",
     "LinearBias",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from axlearn_core.errors import UserError
 from axlearn_core.kernels.biases import ScoreBias
 from axlearn_core.kernels.masks import Mask
-from axlearn_core.kernels.selection import select
-from axlearn_core.parallel import current_platform
+from axlearn_core.kernels.selection import is_kernel, select
+from axlearn_core.parallel import (
+    current_placement,
+    current_platform,
+    device_count,
+    dividing_axes,
+    per_device,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,27 @@ class AttentionSpec:
         lengths = f"batch {self.batch}, {self.query_length} queries, {self.key_length} keys"
         extras = f", {self.bias}" * (self.bias is not None) + ", sinks" * self.has_sinks
         return f"attention({lengths}, {heads}, {self.dtype}, {self.mask}{extras}, {self.platform})"
+
+
+@dataclass(frozen=True)
+class ContextAttentionSpec(AttentionSpec):
+    """An attention whose sequence lies in equal parts on several devices, in their order.
+
+    Kernels of the op "context_attention" are called on each of them with its part of all arrays
+    that have the sequence. Batch and heads are those of the device, lengths those of the whole.
+    """
+
+    axes: tuple[str, ...] = ()  # the mesh axes that split the sequence
+    devices: int = 1  # how many parts there are
+    kernel: str | None = None  # the kernel of "attention" that was asked for by name
+
+    def whole(self, **changes: Any) -> AttentionSpec:
+        """Returns the spec of a kernel that gets the whole sequence."""
+        same = {field.name: getattr(self, field.name) for field in fields(AttentionSpec)}
+        return AttentionSpec(**{**same, **changes})
+
+    def __str__(self) -> str:
+        return f"{super().__str__()[:-1]}, sequence over {self.devices} devices)"
 
 
 class AttentionInputs(NamedTuple):
@@ -138,7 +167,6 @@ def attention(
         bias=bias,
         has_sinks=sinks is not None,
     )
-    kernel = select("attention", spec, implementation)
     inputs = AttentionInputs(
         query,
         key,
@@ -150,8 +178,106 @@ def attention(
         bias_parameters,
         sinks,
     )
-    output: jax.Array = kernel(spec, inputs)
+    placement = current_placement()
+    if placement is None or placement.mesh.size == 1:
+        return _compute(spec, inputs, implementation)
+    return _split(spec, inputs, implementation)
+
+
+def _compute(spec: AttentionSpec, inputs: AttentionInputs, implementation: str | None) -> jax.Array:
+    if implementation is not None and is_kernel("context_attention", implementation):
+        implementation = None  # it splits sequences, and here is a whole one
+    output: jax.Array = select("attention", spec, implementation)(spec, inputs)
     return output
+
+
+def _split(spec: AttentionSpec, inputs: AttentionInputs, implementation: str | None) -> jax.Array:
+    """Computes each device's part of the attention, with the kernel that is best for a part.
+
+    Batch and heads are split over as many mesh axes of their rules as divide them; devices along
+    the others do the same work. Where there are fewer key and value heads than parts, they are
+    repeated until each part has its own. The sequence is split too where its length divides;
+    a cache, to which queries and keys have different places, is read whole.
+    """
+    if spec.bias is not None:
+        inputs = inputs._replace(bias_parameters=spec.bias.by_head(inputs.bias_parameters))
+    batch, heads, sequence = _mesh_axes(spec, inputs.bias_parameters)
+    key, value = (repeat_heads(x, device_count(heads)) for x in (inputs.key, inputs.value))
+    own = replace(
+        spec,
+        batch=spec.batch // device_count(batch),
+        query_heads=spec.query_heads // device_count(heads),
+        kv_heads=key.shape[2] // device_count(heads),
+    )
+    rules = {"batch": batch, "heads": heads, "seq": sequence}
+
+    def compute(*arrays: jax.Array) -> jax.Array:
+        part = AttentionInputs(*arrays)
+        if not sequence:
+            return _compute(own, part, implementation)
+        return _compute_context(own, part, sequence, implementation)
+
+    whole = inputs._replace(key=key, value=value)
+    in_axes = _axes(whole, spec.batch)
+    output: jax.Array = per_device(compute, in_axes, in_axes.query, rules=rules)(*whole)
+    return output
+
+
+def _mesh_axes(
+    spec: AttentionSpec, bias_parameters: jax.Array | None
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Returns the mesh axes over which batch, heads and sequence are split."""
+    batch = dividing_axes("batch", spec.batch)
+    rows = None if bias_parameters is None else bias_parameters.shape[0]
+    if spec.bias is not None and rows != spec.query_heads:
+        return batch, (), ()  # nobody knows which part of it belongs to a part of the heads
+    heads = dividing_axes("heads", spec.query_heads, taken=batch)
+    if not spec.positions_are_arange and spec.query_length != spec.key_length:
+        return batch, heads, ()
+    length = math.gcd(spec.query_length, spec.key_length)
+    return batch, heads, dividing_axes("seq", length, taken=(*batch, *heads))
+
+
+def _compute_context(
+    spec: AttentionSpec,
+    inputs: AttentionInputs,
+    axes: tuple[str, ...],
+    implementation: str | None,
+) -> jax.Array:
+    kernel = None
+    if implementation is not None and not is_kernel("context_attention", implementation):
+        kernel, implementation = implementation, None
+    context = ContextAttentionSpec(
+        **vars(spec), axes=axes, devices=device_count(axes), kernel=kernel
+    )
+    output: jax.Array = select("context_attention", context, implementation)(context, inputs)
+    return output
+
+
+def repeat_heads(x: jax.Array, parts: int) -> jax.Array:
+    """Repeats key or value heads, [batch, key, kv_heads, dim], so that `parts` divides them.
+
+    Head h of n becomes the m/n heads from h * m/n on, m being the least common multiple of n and
+    `parts`; if `parts` divides the query heads, so does m, and every group has its own head still.
+    """
+    times = math.lcm(x.shape[2], parts) // x.shape[2]
+    return x if times == 1 else jnp.repeat(x, times, axis=2)
+
+
+def _axes(inputs: AttentionInputs, batch: int) -> Any:
+    """Returns the logical axes of all arrays, as AttentionInputs; None for those that are None."""
+
+    def places(x: jax.Array | None) -> tuple[str | None, ...] | None:
+        if x is None or x.ndim == 1:
+            return x if x is None else ("seq",)
+        return ("batch" if x.shape[0] == batch else None, "seq")  # one row may be that of all
+
+    vectors = ("batch", "seq", "heads", None)
+    return AttentionInputs._make(
+        [vectors] * 3
+        + [places(x) for x in inputs[3:7]]
+        + [None if x is None else ("heads",) for x in inputs[7:]]
+    )
 
 
 def _check_shapes(query: jax.Array, key: jax.Array, value: jax.Array) -> None:

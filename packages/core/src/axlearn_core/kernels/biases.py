@@ -33,13 +33,21 @@ class ScoreBias:
         """
         raise NotImplementedError(type(self))
 
+    def by_head(self, parameters: jax.Array | None) -> jax.Array | None:
+        """Returns parameters of which row h is all that head h needs.
+
+        Devices that split the heads `evaluate` the bias with the rows of theirs. None where there
+        is no such array; every device then has all heads.
+        """
+        return parameters
+
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class LinearBias(ScoreBias):
     """-slope_h * |query - key| (ALiBi, arXiv:2108.12409)."""
 
-    slopes: tuple[float, ...]  # one per query head
+    slopes: tuple[float, ...]  # one per query head; `by_head` gives them as parameters
 
     def evaluate(
         self,
@@ -48,7 +56,11 @@ class LinearBias(ScoreBias):
         parameters: jax.Array | None,
     ) -> jax.Array:
         distances = abs(_distances(query_positions, key_positions)).astype(jnp.float32)
-        return -jnp.asarray(self.slopes, jnp.float32)[:, None, None] * distances[..., None, :, :]
+        slopes = self.by_head(parameters)
+        return -slopes[:, None, None] * distances[..., None, :, :]
+
+    def by_head(self, parameters: jax.Array | None) -> jax.Array:
+        return jnp.asarray(self.slopes, jnp.float32) if parameters is None else parameters
 
 
 @jax.tree_util.register_static

@@ -90,11 +90,20 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
     return kernel
 
 
+def is_kernel(op: str, name: str) -> bool:
+    """Returns whether `name` is that of a kernel of `op`."""
+    try:
+        _named(op, name, _candidates(get_registry(), op))
+    except KernelError:
+        return False
+    return True
+
+
 @functools.lru_cache(maxsize=1024)
 def _choose(
     registry: Registry, op: str, spec: Hashable, implementation: str | None
 ) -> tuple[Choice, Kernel]:
-    candidates = [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
+    candidates = _candidates(registry, op)
     if implementation is not None:
         candidates = [_named(op, implementation, candidates)]
     kernels: list[tuple[Registered, Kernel]] = []
@@ -113,6 +122,10 @@ def _choose(
             return Choice(op, spec, name, tuple(refusals), forced), kernel
         refusals.append((candidate.qualified_name, reason))
     raise KernelError(_refusal(op, spec, implementation, refusals))
+
+
+def _candidates(registry: Registry, op: str) -> list[Registered]:
+    return [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
 
 
 def _named(op: str, name: str, candidates: list[Registered]) -> Registered:

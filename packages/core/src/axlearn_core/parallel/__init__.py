@@ -1,7 +1,7 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
-from axlearn_core.parallel.per_device import per_device
+from axlearn_core.parallel.per_device import device_count, dividing_axes, per_device
 from axlearn_core.parallel.pipeline import (
     PipelineShape,
     Work,
@@ -42,6 +42,8 @@ __all__ = [
     "constrain_weight",
     "current_placement",
     "current_platform",
+    "device_count",
+    "dividing_axes",
     "infer_mesh_shape",
     "join_rows",
     "make_mesh",
