@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from axlearn_core.parallel.sharding import Rules, current_placement, partition_spec
+from axlearn_core.parallel.sharding import Rules, axes_of, current_placement, partition_spec
 
 Axes = Sequence[str | None]
 
@@ -40,7 +40,7 @@ def per_device(
     if not free:
         return function
     rules = placement.rules if rules is None else rules
-    chosen = {name: [axis for axis in _mesh_axes(name, rules) if axis in free] for name in rules}
+    chosen = {name: [axis for axis in axes_of(rules[name]) if axis in free] for name in rules}
 
     def spec(axes: Axes | None) -> Any:
         return None if axes is None else partition_spec(axes, chosen)
@@ -71,7 +71,7 @@ def dividing_axes(name: str, size: int, *, taken: Collection[str] = ()) -> tuple
     if placement is None:
         return ()
     chosen: list[str] = []
-    for axis in _mesh_axes(name, placement.rules):
+    for axis in axes_of(placement.rules.get(name)):
         count = placement.mesh.shape[axis]
         if count == 1 or axis in taken or axis in _bound_axes():
             continue
@@ -86,11 +86,6 @@ def device_count(axes: Sequence[str]) -> int:
     """Returns how many devices there are along these axes of the current mesh."""
     placement = current_placement()
     return 1 if placement is None else math.prod(placement.mesh.shape[axis] for axis in axes)
-
-
-def _mesh_axes(name: str, rules: Rules) -> tuple[str, ...]:
-    part = partition_spec([name], rules)[0]
-    return (part,) if isinstance(part, str) else tuple(part or ())
 
 
 def _bound_axes() -> tuple[str, ...]:
