@@ -19,7 +19,7 @@ from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.cross_attention import CrossAttention
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
-from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
+from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dropless, ExpertFunction
 from axlearn_layers.dora import DoRA
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
@@ -193,8 +193,8 @@ __all__ = [
     "SigmoidRouter",
     "ExpertChoiceRouter",
     "Dispatch",
-    "Dispatched",
     "Dropless",
+    "ExpertFunction",
     "CapacityDispatch",
     "LayerList",
     "scanned_pattern",
