@@ -72,11 +72,12 @@ class Exchange:
         self._slot = rows // distinct * min(distinct, counts.shape[-1])
         most = self._slot * count
         self._room = most if room is None else min(room, most)
-        kept = _within(counts, self._room)
         start = _starts(counts.reshape(count, -1)).reshape(counts.shape)
-        arriving = jnp.transpose(kept, (1, 2, 0))  # [to, group, from], the order on arrival
-        arrival = _starts(arriving.reshape(count, -1)).reshape(arriving.shape)
-        arrival = jnp.transpose(arrival, (2, 0, 1))
+        # [to, group, from], the order on arrival.
+        in_order = jnp.transpose(counts, (1, 2, 0))
+        arrived = _within(in_order.reshape(count, -1), self._room).reshape(in_order.shape)
+        arrival = _starts(arrived.reshape(count, -1)).reshape(arrived.shape)
+        kept, arrival = (jnp.transpose(x, (2, 0, 1)) for x in (arrived, arrival))
         self._out = _Slices(start[here], kept[here], arrival[here], arrival[:, here], kept[:, here])
         self._back = self._out.reversed(start[:, here])
         self.sizes = kept[:, here].sum(axis=0)
@@ -115,12 +116,13 @@ def _starts(sizes: jax.Array) -> jax.Array:
     return jnp.cumsum(sizes, axis=-1) - sizes
 
 
-def _within(counts: jax.Array, room: int) -> jax.Array:
-    """Makes slices smaller, all to one device by the same factor, so that `room` is enough."""
-    arriving = counts.sum(axis=(0, 2))[:, None]
-    # A little less than what fits, lest the rounding of a quotient make it too much.
-    factor = jnp.where(arriving > room, (1 - 1e-6) * room / jnp.maximum(arriving, 1), 1.0)
-    return jnp.floor(counts * factor).astype(counts.dtype)
+def _within(sizes: jax.Array, room: int) -> jax.Array:
+    """Makes the sizes of each row smaller, all by the same factor, if their sum is above `room`."""
+    stops = jnp.cumsum(sizes, axis=-1)
+    total = stops[:, -1:]
+    fewer = jnp.minimum(jnp.floor(stops * (room / jnp.maximum(total, 1))), room)
+    fewer = jnp.diff(fewer.astype(sizes.dtype), axis=-1, prepend=0)
+    return jnp.where(total > room, fewer, sizes)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
