@@ -83,9 +83,11 @@ class Linear(Projection):
         return {"weight": weight, "bias": bias}
 
     def forward(self, x: jax.Array) -> jax.Array:
-        weight = self.param("weight").astype(x.dtype)
-        y = jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
+        y = self._product(x, self.param("weight").astype(x.dtype))
         return y + self.param("bias").astype(x.dtype) if self.config.bias else y
+
+    def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
 
     def weight(self) -> jax.Array:
         return self.param("weight")
