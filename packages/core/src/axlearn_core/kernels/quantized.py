@@ -165,4 +165,4 @@ def largest(format: str) -> float:
     dtype = jnp.dtype(format)
     if jnp.issubdtype(dtype, jnp.integer):
         return 2.0 ** (8 * dtype.itemsize - 1) - 1
-    return float(jnp.finfo(dtype).max)
+    return float(jnp.finfo(dtype).max)  # type: ignore[no-untyped-call]

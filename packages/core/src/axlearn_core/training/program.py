@@ -46,6 +46,8 @@ class Program:
         seed: int,
         accumulation: int,
         compute_dtype: str | None,
+        gradient_dtype: str | None = None,
+        accumulation_dtype: str = "float32",
     ):
         self.model = model
         self.learner = learner
@@ -53,6 +55,8 @@ class Program:
         self._seed = seed
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
+        self._gradient_dtype = gradient_dtype
+        self._accumulation_dtype = accumulation_dtype
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         parameter_shardings(model.parameter_specs(), placement.mesh, placement.rules)  # raises
         self.state = self._state_structs()
@@ -120,6 +124,8 @@ class Program:
             self.learner,
             accumulation=self._accumulation,
             compute_dtype=self._compute_dtype,
+            gradient_dtype=self._gradient_dtype,
+            accumulation_dtype=self._accumulation_dtype,
         )
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         start = time.perf_counter()
