@@ -105,14 +105,14 @@ def test_products_of_the_numbers_themselves_equal_the_reference(operands, format
 
 
 def test_the_numbers_are_those_of_qwix(operands) -> None:
-    qwix = pytest.importorskip("qwix")
+    qwix = pytest.importorskip("qwix")  # whose INT8 goes to 127.5, so that it clips the largest
     x, weight, _ = operands
     numbers = [
-        qwix.quantize(x, jnp.int8, channelwise_axes=[0]),
-        qwix.quantize(weight, jnp.int8, channelwise_axes=[1]),
+        qwix.quantize(x, jnp.float8_e4m3fn, channelwise_axes=[0]),
+        qwix.quantize(weight, jnp.float8_e4m3fn, channelwise_axes=[1]),
     ]
     theirs = qwix.dot_general(*numbers, (((1,), (0,)), ((), ())))
-    np.testing.assert_allclose(quantized_matmul(x, weight, INT8), theirs, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(quantized_matmul(x, weight, FLOAT8), theirs, rtol=1e-5, atol=1e-4)
 
 
 def test_a_cpu_multiplies_rounded_numbers_as_float32_and_a_gpu_the_numbers() -> None:

@@ -54,6 +54,11 @@ class TestLinear(OfVectors):
         )
 
 
+class TestQuantizedLinear(OfVectors):
+    def config(self):
+        return layers.QuantizedLinear.Config(input_dim=DIM, output_dim=4, format="int8", bias=True)
+
+
 ADAPTED = {"input_dim": DIM, "output_dim": 4, "rank": 2, "inner": layers.Linear.Config(bias=True)}
 
 

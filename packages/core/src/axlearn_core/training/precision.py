@@ -18,7 +18,10 @@ class Precision(ConfigModifier):
 
         Precision.Config(
             compute_dtype="bfloat16",
-            parts=["model.**.feed_forward.*=layers/quantized_linear"],
+            parts=[
+                "model.**.gate_up=layers/quantized_linear",
+                "model.**.down=layers/quantized_linear",
+            ],
         )
 
     What no path names stays as it is. A field that is None changes nothing.
