@@ -77,8 +77,11 @@ def _quantized(
 def _rounded(
     x: jax.Array, format: str, axes: tuple[int, ...] | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns numbers of a format and their float32 scale, which has x's rank; 0 stays 0."""
-    x = x.astype(jnp.float32)
+    """Returns numbers of a format and their float32 scale, which has x's rank; 0 stays 0.
+
+    Without a gradient: that of the op is made of two more products.
+    """
+    x = jax.lax.stop_gradient(x).astype(jnp.float32)
     scale = jnp.max(jnp.abs(x), axis=axes, keepdims=True) / largest(format)
     scaled = x / jnp.where(scale > 0, scale, 1.0)
     if jnp.issubdtype(format, jnp.integer):
