@@ -57,16 +57,15 @@ class Dropless(Dispatch):
 
     class Config(Dispatch.Config):
         kernel: str | None = None  # forces an implementation; None takes the best that is there
-        room: float | None = (
-            None  # for rows of others, of an equal share (> 1); None: whatever comes
-        )
+        # For how many rows a device has room, as a multiple of the mean; None is for all there may be.
+        room: float | None = None
 
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         room = self.config.room
         if room is not None and room < 1:
             raise ConfigError(
-                f"room (={room}) must be at least 1, an equal share of all rows; or None, with "
+                f"room (={room}) must be at least 1, the mean of all devices; or None, with "
                 "which nothing is ever dropped"
             )
 

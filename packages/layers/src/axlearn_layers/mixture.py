@@ -149,7 +149,7 @@ class MixtureOfExperts(FeedForward):
             return outputs
 
         axes = map_specs(lambda spec: spec.axes, self.experts.parameter_specs())
-        return ExpertFunction(compute, current_context().state["experts"], axes)
+        return ExpertFunction(compute, current_context().state.get("experts", {}), axes)
 
     @no_context
     def flops_per_token(self, seq_length: int) -> float:
