@@ -57,7 +57,7 @@ class Dropless(Dispatch):
 
     class Config(Dispatch.Config):
         kernel: str | None = None  # forces an implementation; None takes the best that is there
-        # For how many rows a device has room, as a multiple of the mean; None is for all there may be.
+        # For how many rows a device has room, as a multiple of the mean; None is for any number.
         room: float | None = None
 
     def __init__(self, config: Config, **place: Any):
