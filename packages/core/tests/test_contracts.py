@@ -11,9 +11,11 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from axlearn_core.kernels import (
     ContextAttentionSpec,
     LinearBias,
+    QuantizedFormat,
     attention,
     causal,
     full,
+    quantized_matmul,
     ragged_matmul,
     same_segment,
     window,
@@ -169,6 +171,34 @@ class TestBlockedRaggedMatmul(OfRaggedMatmul):
             "are for cpus, this is gpu": self.of_groups(rng, 2).on("gpu"),
             "no rows": self.of_groups(rng, 0, 0),
         }
+
+
+class OfQuantizedMatmul(KernelContract):
+    def of(self, rng, *dtypes, **options):
+        x, weight = rng.normal(size=(6, 2, 8)), rng.normal(size=(2, 8, 4))
+        x, weight = x.astype(np.float32), weight.astype(np.float32)
+        return self.case(
+            quantized_matmul, x, weight, QuantizedFormat(*dtypes, **options), contracted=2
+        )
+
+    def cases(self, rng):
+        return {
+            "a scale per channel": self.of(rng, "int8", "int8"),
+            "a scale per tensor": self.of(rng, "float8_e4m3fn", "float8_e5m2", scaling="tensor"),
+        }
+
+
+class TestReferenceQuantizedMatmul(OfQuantizedMatmul):
+    name = "axlearn-core/quantized_matmul.reference"
+    reference = "axlearn-core/quantized_matmul.native"
+
+
+class TestNativeQuantizedMatmul(OfQuantizedMatmul):
+    name = "axlearn-core/quantized_matmul.native"
+    platform = "gpu"  # for which it is; a CPU computes the same, slowly
+
+    def refusals(self, rng):
+        return {"no units for products": self.of(rng, "int8", "int8").on("cpu")}
 
 
 # Writers.

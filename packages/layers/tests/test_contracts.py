@@ -55,6 +55,11 @@ class TestLinear(OfVectors):
         )
 
 
+class TestQuantizedLinear(OfVectors):
+    def config(self):
+        return layers.QuantizedLinear.Config(input_dim=DIM, output_dim=4, format="int8", bias=True)
+
+
 ADAPTED = {"input_dim": DIM, "output_dim": 4, "rank": 2, "inner": layers.Linear.Config(bias=True)}
 
 
@@ -345,7 +350,7 @@ class TestExpertChoiceRouter(OfRouting):
 
 
 class OfDispatched(LayerContract):
-    """What comes back to the tokens is an array; here each expert takes the tanh of its rows."""
+    """Here each expert takes the tanh of its rows."""
 
     def inputs(self, rng):
         experts = rng.integers(0, 4, (BATCH, SEQ, 2), np.int32)
@@ -353,8 +358,8 @@ class OfDispatched(LayerContract):
         return floats(rng, BATCH, SEQ, DIM), layers.Routing(experts, weights)
 
     def call(self, layer, x, routing):
-        tokens = layer.forward(x, routing)
-        return tokens.combine(jnp.tanh(tokens.rows))
+        tanh = layers.ExpertFunction(lambda parameters, rows, multiply: jnp.tanh(rows), {}, {})
+        return layer.forward(x, routing, tanh)
 
 
 class TestDropless(OfDispatched):

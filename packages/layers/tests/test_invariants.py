@@ -25,6 +25,7 @@ from axlearn_layers import (
     DenseFeedForward,
     DoRA,
     Dropless,
+    ExpertFunction,
     GatedDeltaNet,
     GatedFeedForward,
     LatentAttention,
@@ -287,8 +288,10 @@ def test_equal_experts_are_one_dense_layer(router, dispatch, top_k, router_scale
 def dispatched(x, routing, weights, cotangents):
     """Each token through its experts, here one matrix each; and the gradient by x."""
     layer = Dropless.Config(num_experts=4, top_k=2).instantiate()
-    tokens, _ = functional(layer, state={}, prng_key=None, inputs=(x, routing))
-    return jnp.vdot(cotangents, tokens.combine(tokens.multiply(tokens.rows, weights)))
+    axes = ("expert", None, None)
+    experts = ExpertFunction(lambda w, rows, multiply: multiply(rows, *w), [weights], [axes])
+    y, _ = functional(layer, state={}, prng_key=None, inputs=(x, routing, experts))
+    return jnp.vdot(cotangents, y)
 
 
 routes = st.lists(st.integers(0, 3), min_size=2 * SEQ * 2, max_size=2 * SEQ * 2)

@@ -67,6 +67,18 @@ def axlearn_kernels() -> list[Record]:
             "Dense products of blocks of rows, for CPUs.",
             op="ragged_matmul",
         ),
+        KernelRecord(
+            "quantized_matmul.reference",
+            "axlearn_core.kernels.quantized_plain:ReferenceQuantizedMatmul",
+            "Quantised matmul as the formula says it, multiplied in float32.",
+            op="quantized_matmul",
+        ),
+        KernelRecord(
+            "quantized_matmul.native",
+            "axlearn_core.kernels.quantized_plain:NativeQuantizedMatmul",
+            "XLA's products of eight bits, for GPUs and TPUs.",
+            op="quantized_matmul",
+        ),
     ]
 
 

@@ -170,6 +170,44 @@ def test_without_compute_dtype_the_model_computes_as_parameters_are_stored():
     assert float(metrics["bits"]) == 32
 
 
+class Watched(GradientDescent):
+    """Reports of which dtype its gradients' values are, and in what it gets them."""
+
+    def update(self, grads, opt_state, params, step):
+        assert grads["table"].dtype == jnp.float32
+        update = super().update(grads, opt_state, params, step)
+        return update._replace(metrics=update.metrics | {"gradient": grads["table"]})
+
+
+def gradient(**options):
+    model, _, state = build()
+    specs = model.parameter_specs()
+    learner = Watched.default_config().instantiate(specs=split_trainable(specs, specs)[0])
+    # Not as one program: the compiler may leave out a rounding.
+    with jax.disable_jit():
+        _, metrics = make_train_step(model, learner, **options)(state, batch())
+    return np.asarray(metrics["gradient"])
+
+
+def bfloat16(x):
+    return x.astype(jnp.bfloat16).astype(np.float32)
+
+
+def test_gradients_are_kept_in_gradient_dtype():
+    exact = gradient()
+    assert (bfloat16(exact) != exact).any()
+    np.testing.assert_array_equal(gradient(gradient_dtype="bfloat16"), bfloat16(exact))
+
+
+def test_gradients_of_micro_batches_are_summed_in_accumulation_dtype():
+    parts = {"accumulation": 4}
+    assert (bfloat16(gradient(**parts)) != gradient(**parts)).any()
+    rounded = gradient(**parts, accumulation_dtype="bfloat16")
+    np.testing.assert_array_equal(rounded, bfloat16(rounded))
+    summed = gradient(**parts, gradient_dtype="bfloat16")
+    assert (bfloat16(summed) != summed).any()  # each is rounded, their sum is not
+
+
 def test_casting_leaves_integers_alone():
     spec = ParameterSpec((2,), (None,), ones)
     tree = {"a": jnp.ones(2), "b": {"c": jnp.ones(2, jnp.int32)}}

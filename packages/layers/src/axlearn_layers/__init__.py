@@ -19,7 +19,7 @@ from axlearn_layers.causal_lm import CausalLM
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.cross_attention import CrossAttention
 from axlearn_layers.delta_net import DeltaInputs, GatedDeltaNet, gated_delta_rule
-from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dispatched, Dropless
+from axlearn_layers.dispatch import CapacityDispatch, Dispatch, Dropless, ExpertFunction
 from axlearn_layers.dora import DoRA
 from axlearn_layers.dropout import Dropout
 from axlearn_layers.embedding import Embedding
@@ -52,6 +52,7 @@ from axlearn_layers.pooling import FirstToken, LastToken, MeanPooling, Pooling
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper, QueryOnly, SeparateQKV
+from axlearn_layers.quantized_linear import QuantizedLinear
 from axlearn_layers.recurrent import RecurrentLayer
 from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
@@ -96,6 +97,7 @@ from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_los
 
 __all__ = [
     "Linear",
+    "QuantizedLinear",
     "Projection",
     "Embedding",
     "Norm",
@@ -201,8 +203,8 @@ __all__ = [
     "SigmoidRouter",
     "ExpertChoiceRouter",
     "Dispatch",
-    "Dispatched",
     "Dropless",
+    "ExpertFunction",
     "CapacityDispatch",
     "LayerList",
     "scanned_pattern",

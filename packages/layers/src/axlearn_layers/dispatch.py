@@ -5,39 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.config import REQUIRED
+from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.kernels import ragged_matmul
 from axlearn_core.module import Module
-from axlearn_core.parallel import constrain
+from axlearn_core.module.context import Tree
+from axlearn_core.parallel import Exchange, constrain, gathered, mesh_axes, per_device
 from axlearn_layers.router import Routing
 
 Multiply = Callable[[jax.Array, jax.Array], jax.Array]
 """Multiplies rows [..., in] by the weights [num_experts, in, out] of their experts."""
 
 
-class Dispatched(NamedTuple):
-    """Tokens grouped by expert."""
+class ExpertFunction(NamedTuple):
+    """The experts as a function of their parameters, to be called where the rows come to."""
 
-    rows: jax.Array  # [..., dim], in the dispatch's own order
-    multiply: Multiply
-    combine: Callable[[jax.Array], jax.Array]  # rows of outputs -> [batch, seq, dim], weighted sums
+    compute: Callable[[Tree, jax.Array, Multiply], jax.Array]  # rows -> outputs, both [..., dim]
+    parameters: Tree
+    axes: Tree  # the logical axes of each parameter, "expert" first
 
 
 class Dispatch(Module):
-    """Groups tokens by expert."""
+    """Groups tokens by expert, has the experts compute them, and sums the outputs of each token."""
 
     class Config(Module.Config):
         # Set by the mixture.
         num_experts: int = REQUIRED
         top_k: int = REQUIRED
 
-    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
-        """Groups x, [batch, seq, dim]."""
+    def forward(self, x: jax.Array, routing: Routing, experts: ExpertFunction) -> jax.Array:
+        """y_t = sum_e w_te expert_e(x_t): [batch, seq, dim] -> the same shape."""
         raise NotImplementedError(type(self))
 
 
@@ -46,27 +47,77 @@ class Dropless(Dispatch):
 
     No token is dropped and none is padded, however unequal the experts' loads: see
     `axlearn_core.kernels.ragged_matmul`.
+
+    On several devices each sorts its own tokens, and sends them to the devices that hold their
+    experts and back (`axlearn_core.parallel.Exchange`). How many come is known only then, so a
+    device has room for as many as there could be: of n devices, n times its own. `room` bounds
+    that, at the price of dropping what finds none. Where `mlp` is divided as well, the parts of the
+    outputs are added up when each token has one.
     """
 
     class Config(Dispatch.Config):
         kernel: str | None = None  # forces an implementation; None takes the best that is there
+        # For how many rows a device has room, as a multiple of the mean; None is for any number.
+        room: float | None = None
 
-    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
+    def __init__(self, config: Config, **place: Any):
+        super().__init__(config, **place)
+        room = self.config.room
+        if room is not None and room < 1:
+            raise ConfigError(
+                f"room (={room}) must be at least 1, the mean of all devices; or None, with "
+                "which nothing is ever dropped"
+            )
+
+    def forward(self, x: jax.Array, routing: Routing, experts: ExpertFunction) -> jax.Array:
+        leaves, tree = jax.tree.flatten(experts.parameters)
+        axes = cast(Any, tree).flatten_up_to(experts.axes)
+        tokens = ("batch", "seq", None)
+        # Devices with other tokens need a parameter whole, those with the same only a part of it.
+        shared = set(mesh_axes("mlp")) & set(mesh_axes("expert", "batch", "seq"))
+        keep = ("expert",) if shared else ("expert", "mlp")
+        parts = "mlp" if "mlp" in keep and any("mlp" in names for names in axes) else None
+
+        def own(x: jax.Array, chosen: jax.Array, weights: jax.Array, *leaves: jax.Array) -> Any:
+            whole = [gathered(w, names, keep=keep) for w, names in zip(leaves, axes, strict=True)]
+            compute = partial(experts.compute, jax.tree.unflatten(tree, whole))
+            y, dropped = self._own(x, Routing(chosen, weights), compute)
+            return y[None], dropped.reshape(1, 1)
+
+        everywhere = per_device(
+            own, [tokens, tokens, tokens, *axes], [(parts, *tokens), ("batch", "seq")]
+        )
+        y, dropped = everywhere(x, *routing, *leaves)
+        if self.config.room is not None:
+            self.add_summary("dropped_fraction", dropped.sum() / routing.experts.size)
+        return cast(jax.Array, y.sum(axis=0))
+
+    def _own(
+        self, x: jax.Array, routing: Routing, compute: Callable[[jax.Array, Multiply], jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Computes this device's tokens; returns also how many choices were dropped."""
+        cfg = self.config
         choices = routing.experts.shape[-1]
         experts = routing.experts.reshape(-1)
         order = jnp.argsort(experts, stable=True)
         back = jnp.argsort(order)
-        sizes = jnp.bincount(experts, length=self.config.num_experts)
+        sizes = jnp.bincount(experts, length=cfg.num_experts).astype(jnp.int32)
+        exchange = Exchange(
+            sizes,
+            "expert",
+            rows=len(experts),
+            distinct=choices,
+            room=None if cfg.room is None else math.ceil(cfg.room * len(experts)),
+        )
 
         def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
-            return ragged_matmul(rows, weights, sizes, implementation=self.config.kernel)
-
-        def combine(rows: jax.Array) -> jax.Array:
-            outputs = _unsort(rows, order, back).reshape(*x.shape[:2], choices, -1)
-            return jnp.einsum("bskd,bsk->bsd", outputs, routing.weights.astype(rows.dtype))
+            return ragged_matmul(rows, weights, exchange.sizes, implementation=cfg.kernel)
 
         rows = _sort(x.reshape(-1, x.shape[-1]), order, back, choices)
-        return Dispatched(rows, multiply, combine)
+        outputs = exchange.back(compute(exchange.there(rows), multiply), len(rows))
+        outputs = _unsort(outputs, order, back).reshape(*x.shape[:2], choices, -1)
+        y = jnp.einsum("bskd,bsk->bsd", outputs, routing.weights.astype(outputs.dtype))
+        return y, exchange.dropped
 
 
 class CapacityDispatch(Dispatch):
@@ -81,7 +132,7 @@ class CapacityDispatch(Dispatch):
     class Config(Dispatch.Config):
         factor: float = 1.25
 
-    def forward(self, x: jax.Array, routing: Routing) -> Dispatched:
+    def forward(self, x: jax.Array, routing: Routing, experts: ExpertFunction) -> jax.Array:
         cfg = self.config
         seq = x.shape[1]
         capacity = min(seq, math.ceil(cfg.factor * seq * cfg.top_k / cfg.num_experts))
@@ -95,11 +146,9 @@ class CapacityDispatch(Dispatch):
         def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
             return jnp.einsum("ebcd,edf->ebcf", rows, weights)
 
-        def combine(rows: jax.Array) -> jax.Array:
-            return jnp.einsum("ebcd,bsec->bsd", _of_sequences(_of_experts(rows)), weights)
-
         rows = _of_experts(_of_sequences(jnp.einsum("bsd,bsec->ebcd", x, taken)))
-        return Dispatched(rows, multiply, combine)
+        outputs = experts.compute(experts.parameters, rows, multiply)
+        return jnp.einsum("ebcd,bsec->bsd", _of_sequences(_of_experts(outputs)), weights)
 
 
 # Both places of [expert, batch, capacity, dim]: what is between them is the all-to-all. Without the

@@ -87,8 +87,11 @@ class Linear(Projection):
         cfg = self.config
         axes = (*as_tuple(cfg.input_axes), *as_tuple(cfg.output_axes))
         weight = constrain_weight(self.param("weight").astype(x.dtype), *axes)
-        y = jnp.tensordot(x, weight, axes=len(as_tuple(cfg.input_dim)))
+        y = self._product(x, weight)
         return y + self.param("bias").astype(x.dtype) if cfg.bias else y
+
+    def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
 
     def weight(self) -> jax.Array:
         return self.param("weight")

@@ -8,16 +8,32 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED
-from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context
+from axlearn_core.module import (
+    BaseInitializer,
+    FanIn,
+    Layer,
+    ParameterSpec,
+    capture_with_state,
+    current_context,
+    map_specs,
+    no_context,
+)
+from axlearn_core.module.context import Tree
 from axlearn_layers.activations import activation
-from axlearn_layers.dispatch import Dispatch, Dropless, Multiply
+from axlearn_layers.dispatch import Dispatch, Dropless, ExpertFunction, Multiply
 from axlearn_layers.feed_forward import FeedForward
 from axlearn_layers.flops import flops_per_token, matmul_flops_per_token
 from axlearn_layers.router import Router, SoftmaxRouter
 
 
 class Experts(Layer):
-    """Feed-forward layers side by side, for rows of which each has one expert."""
+    """Feed-forward layers side by side, for rows of which each has one expert.
+
+    Where experts are divided among devices, each device computes its own, and sees no more of the
+    parameters: a part along their first axis "expert", and one along "mlp" where that is divided
+    too. The outputs of the latter parts are added up. So all is computed from the parameters'
+    shapes, without random numbers or side outputs.
+    """
 
     class Config(Layer.Config):
         # All set by the mixture.
@@ -116,9 +132,24 @@ class MixtureOfExperts(FeedForward):
             self.shared = self.add_child("shared", cfg.shared.set(input_dim=cfg.input_dim))
 
     def forward(self, x: jax.Array) -> jax.Array:
-        tokens = self.dispatch.forward(x, self.router.forward(x))
-        y = tokens.combine(self.experts.forward(tokens.rows, tokens.multiply))
+        y = self.dispatch.forward(x, self.router.forward(x), self._expert_function())
         return y if self.shared is None else y + self.shared.forward(x)
+
+    def _expert_function(self) -> ExpertFunction:
+        call = capture_with_state(self.experts.forward)
+
+        def compute(parameters: Tree, rows: jax.Array, multiply: Multiply) -> jax.Array:
+            outputs, side = call({"experts": parameters}, None, rows, multiply)
+            if jax.tree.leaves(side):
+                raise ValueError(
+                    f"{self.experts.path} adds summaries, losses or state updates, which experts "
+                    "cannot, since each device computes others; add them in a router, or beside "
+                    "the mixture"
+                )
+            return outputs
+
+        axes = map_specs(lambda spec: spec.axes, self.experts.parameter_specs())
+        return ExpertFunction(compute, current_context().state.get("experts", {}), axes)
 
     @no_context
     def flops_per_token(self, seq_length: int) -> float:

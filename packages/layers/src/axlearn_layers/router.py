@@ -21,7 +21,7 @@ from axlearn_layers.linear import Linear, Projection
 
 
 class Routing(NamedTuple):
-    """Each token's experts. A weight of 0 means that the expert does not get the token."""
+    """Each token's experts, no two the same. With a weight of 0 an expert adds nothing."""
 
     experts: jax.Array  # [batch, seq, choices] int32
     weights: jax.Array  # [batch, seq, choices] float32, of the experts' outputs

@@ -17,6 +17,12 @@ from axlearn_core.kernels.masks import (
     same_segment,
     window,
 )
+from axlearn_core.kernels.quantized import (
+    QuantizedFormat,
+    QuantizedMatmulInputs,
+    QuantizedMatmulSpec,
+    quantized_matmul,
+)
 from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
     Choice,
@@ -38,6 +44,9 @@ __all__ = [
     "KernelError",
     "LinearBias",
     "Mask",
+    "QuantizedFormat",
+    "QuantizedMatmulInputs",
+    "QuantizedMatmulSpec",
     "RaggedMatmulInputs",
     "RaggedMatmulSpec",
     "ScoreBias",
@@ -47,6 +56,7 @@ __all__ = [
     "chunk",
     "full",
     "prefix",
+    "quantized_matmul",
     "ragged_matmul",
     "recording_choices",
     "same_segment",

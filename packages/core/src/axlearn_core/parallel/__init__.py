@@ -1,5 +1,7 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
+from axlearn_core.parallel.exchange import Exchange
+from axlearn_core.parallel.gathering import gathered
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
 from axlearn_core.parallel.per_device import device_count, dividing_axes, per_device
 from axlearn_core.parallel.pipeline import (
@@ -20,6 +22,7 @@ from axlearn_core.parallel.sharding import (
     constrain_weight,
     current_placement,
     current_platform,
+    mesh_axes,
     parameter_shardings,
     partition_spec,
     parts,
@@ -29,6 +32,7 @@ from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
 
 __all__ = [
     "DEFAULT_RULES",
+    "Exchange",
     "MESH_AXES",
     "PipelineLoss",
     "PipelineShape",
@@ -44,12 +48,14 @@ __all__ = [
     "current_platform",
     "device_count",
     "dividing_axes",
+    "gathered",
     "infer_mesh_shape",
     "join_rows",
     "make_mesh",
     "microbatch_of",
     "one_forward_one_backward",
     "network_domains",
+    "mesh_axes",
     "parameter_shardings",
     "partition_spec",
     "parts",

@@ -179,6 +179,18 @@ def current_platform() -> str:
     return jax.default_backend() if placement is None else placement.platform
 
 
+def mesh_axes(*names: str) -> tuple[str, ...]:
+    """Returns the mesh axes over which logical axes are split, those of one device left out.
+
+    For collectives by hand, inside of `per_device`. Outside `placing` there are none.
+    """
+    placement = _placement.get()
+    if placement is None:
+        return ()
+    found = dict.fromkeys(axis for name in names for axis in axes_of(placement.rules.get(name)))
+    return tuple(axis for axis in found if placement.mesh.shape[axis] > 1)
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the compiler to place an activation by its logical axes.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from axlearn_core.training.input import BatchIterator, Input
     from axlearn_core.training.learner import Learner, LearnerUpdate
     from axlearn_core.training.model import Batch, Loss, Model
+    from axlearn_core.training.precision import Precision
     from axlearn_core.training.result import Result
     from axlearn_core.training.schedule import Schedule, Step
     from axlearn_core.training.trainer import Trainer
@@ -26,6 +27,7 @@ _WHERE = {
     "LearnerUpdate": "learner",
     "Loss": "model",
     "Model": "model",
+    "Precision": "precision",
     "Result": "result",
     "Schedule": "schedule",
     "Step": "schedule",
@@ -41,6 +43,7 @@ __all__ = [
     "LearnerUpdate",
     "Loss",
     "Model",
+    "Precision",
     "Result",
     "Schedule",
     "Step",

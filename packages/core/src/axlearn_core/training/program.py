@@ -67,6 +67,8 @@ class Program:
         accumulation: int,
         compute_dtype: str | None,
         offload_optimizer: bool = False,
+        gradient_dtype: str | None = None,
+        accumulation_dtype: str = "float32",
     ):
         self.model = model
         self.learner = learner
@@ -74,6 +76,8 @@ class Program:
         self._seed = seed
         self._accumulation = accumulation
         self._compute_dtype = compute_dtype
+        self._gradient_dtype = gradient_dtype
+        self._accumulation_dtype = accumulation_dtype
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         specs, mesh, rules = model.parameter_specs(), placement.mesh, placement.rules
         parameter_shardings(specs, mesh, rules)  # raises
@@ -102,6 +106,8 @@ class Program:
             self.learner,
             accumulation=self._accumulation,
             compute_dtype=self._compute_dtype,
+            gradient_dtype=self._gradient_dtype,
+            accumulation_dtype=self._accumulation_dtype,
         )
 
         def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -27,7 +27,13 @@ EvalStep = Callable[[TrainState, Batch], Loss]
 
 
 def make_train_step(
-    model: Model, learner: Learner, *, accumulation: int = 1, compute_dtype: str | None = None
+    model: Model,
+    learner: Learner,
+    *,
+    accumulation: int = 1,
+    compute_dtype: str | None = None,
+    gradient_dtype: str | None = None,
+    accumulation_dtype: str = "float32",
 ) -> TrainStep:
     """Returns `step(state, batch) -> (state, metrics)`.
 
@@ -52,7 +58,10 @@ def make_train_step(
             )
             return loss.total / weight, outputs
 
-        gradient = jax.value_and_grad(mean_loss, has_aux=True)
+        def gradient(*args: Any) -> tuple[tuple[jax.Array, OutputCollection], Tree]:
+            result, grads = jax.value_and_grad(mean_loss, has_aux=True)(*args)
+            return result, cast_floats(grads, specs, gradient_dtype)
+
         if accumulation == 1:
             (loss, outputs), grads = gradient(state.params, state.module_state, batch, key)
             module_state = _updated(state.module_state, outputs.state_updates)
@@ -65,11 +74,11 @@ def make_train_step(
             batch, index = micro
             micro_key = jax.random.fold_in(key, index)
             (more, outputs), added = gradient(state.params, module_state, batch, micro_key)
-            grads = jax.tree.map(jnp.add, grads, added)
+            grads = jax.tree.map(lambda total, part: total + part.astype(total.dtype), grads, added)
             module_state = _updated(module_state, outputs.state_updates)
             return (grads, loss + more, module_state), outputs.summaries
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        zeros = cast_floats(jax.tree.map(jnp.zeros_like, state.params), specs, accumulation_dtype)
         micro_batches = {name: split_rows(x, accumulation) for name, x in batch.items()}
         (grads, loss, module_state), summaries = jax.lax.scan(
             accumulate,
@@ -81,6 +90,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, module_state, metrics = gradients(state, batch)
+        grads = jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, state.params)
         update = learner.update(grads, state.learner, state.params, state.step)
         metrics |= update.metrics
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(update.metrics["gradient_norm"])

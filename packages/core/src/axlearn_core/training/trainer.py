@@ -25,6 +25,7 @@ from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.input import Input
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
+from axlearn_core.training.precision import check_dtype
 from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
 from axlearn_core.training.report import Report
@@ -64,6 +65,8 @@ class Trainer(Configurable):
         seed: int = 0  # of parameters and dropout; the input has a seed of its own
         accumulation: int = 1  # micro-batches per step; the update is that of one batch
         compute_dtype: str | None = None  # e.g. "bfloat16"; null computes as parameters are stored
+        gradient_dtype: str | None = None  # "bfloat16" halves them; null keeps the parameters'
+        accumulation_dtype: str = "float32"  # of the sum of micro-batches' gradients
         mesh_shape: dict[str, int] = {"data": -1}  # sizes by axis; -1 takes the devices left
         # Sizes over the slow network between slices or nodes; mesh_shape is then within each.
         slow_mesh_shape: dict[str, int] = {}
@@ -78,6 +81,8 @@ class Trainer(Configurable):
         super().__init__(config)
         if config.max_step < 1 or config.log_every < 1 or config.accumulation < 1:
             raise ConfigError("max_step, log_every and accumulation must be at least 1")
+        for name in ("compute_dtype", "gradient_dtype", "accumulation_dtype"):
+            check_dtype(name, getattr(config, name))
         check_rules(config.sharding_rules)
         # All that is built without the model's help comes first, so that one error can name every
         # field that is missing.
@@ -106,6 +111,8 @@ class Trainer(Configurable):
             accumulation=cfg.accumulation,
             compute_dtype=cfg.compute_dtype,
             offload_optimizer=cfg.offload_optimizer,
+            gradient_dtype=cfg.gradient_dtype,
+            accumulation_dtype=cfg.accumulation_dtype,
         )
 
     def placement(self, devices: Sequence[jax.Device] | None = None) -> Placement:

@@ -1,0 +1,49 @@
+"""In what numbers a trainer computes: a recipe, by config path."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from axlearn_core.config import ConfigBase, ConfigError, ConfigModifier, apply_overrides, near_names
+from axlearn_core.plugins import get_registry
+
+DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
+
+
+class Precision(ConfigModifier):
+    """Sets a trainer's dtypes, and which parts of its model compute in others.
+
+    `parts` are overrides (see `apply_overrides`), made in their order, so a recipe can name
+    components by what plugins registered. FP8 products in feed-forward layers, bfloat16 elsewhere::
+
+        Precision.Config(
+            compute_dtype="bfloat16",
+            parts=[
+                "model.**.gate_up=layers/quantized_linear",
+                "model.**.down=layers/quantized_linear",
+            ],
+        )
+
+    What no path names stays as it is. A field that is None changes nothing.
+    """
+
+    class Config(ConfigModifier.Config):
+        compute_dtype: str | None = None
+        gradient_dtype: str | None = None
+        accumulation_dtype: str | None = None
+        parts: list[str] = []  # "path=value" words
+
+    def __call__(self, cfg: ConfigBase) -> ConfigBase:
+        fields: dict[str, Any] = dict(self.config.items())
+        parts = fields.pop("parts")
+        cfg.set(**{name: value for name, value in fields.items() if value is not None})
+        return apply_overrides(cfg, parts, resolve=get_registry().lookup)
+
+
+def check_dtype(field: str, dtype: str | None) -> None:
+    """Raises a ConfigError if a trainer cannot compute or sum in a dtype."""
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(
+            f"{field} (={dtype!r}) must be one of {', '.join(DTYPES)}.{near_names(dtype, DTYPES)} "
+            "Products of eight bits are a matter of layers: put QuantizedLinear in their place"
+        )
