@@ -2,6 +2,13 @@
 
 from axlearn_core.kernels.attention import AttentionInputs, AttentionSpec, attention
 from axlearn_core.kernels.biases import BucketedBias, LinearBias, ScoreBias
+from axlearn_core.kernels.cross_entropy import (
+    CrossEntropyInputs,
+    CrossEntropySpec,
+    LossSums,
+    cross_entropy,
+    soft_cap,
+)
 from axlearn_core.kernels.masks import (
     BlockKind,
     Mask,
@@ -12,6 +19,7 @@ from axlearn_core.kernels.masks import (
     same_segment,
     window,
 )
+from axlearn_core.kernels.norm import NormInputs, NormKind, NormSpec, norm
 from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
     Choice,
@@ -21,6 +29,7 @@ from axlearn_core.kernels.selection import (
     recording_choices,
     select,
 )
+from axlearn_core.kernels.targets import SoftTargets, Targets
 
 __all__ = [
     "AttentionInputs",
@@ -28,22 +37,33 @@ __all__ = [
     "BlockKind",
     "BucketedBias",
     "Choice",
+    "CrossEntropyInputs",
+    "CrossEntropySpec",
     "Kernel",
     "KernelError",
     "LinearBias",
+    "LossSums",
     "Mask",
+    "NormInputs",
+    "NormKind",
+    "NormSpec",
     "RaggedMatmulInputs",
     "RaggedMatmulSpec",
     "ScoreBias",
+    "SoftTargets",
+    "Targets",
     "attention",
     "causal",
     "choose",
     "chunk",
+    "cross_entropy",
     "full",
+    "norm",
     "prefix",
     "ragged_matmul",
     "recording_choices",
     "same_segment",
     "select",
+    "soft_cap",
     "window",
 ]

@@ -20,7 +20,12 @@ from axlearn_core.plugins import PluginError, Registered, Registry, get_registry
 
 
 class Kernel(Protocol):
-    """One implementation of an op; built without arguments, and shared."""
+    """One implementation of an op; built without arguments, and shared.
+
+    A spec says what one device computes. The ops norm and cross_entropy leave it to the compiler
+    to split a kernel of plain JAX over devices, which then gets whole arrays; a kernel that the
+    compiler cannot split, such as one of Pallas, has `opaque = True` and gets a device's parts.
+    """
 
     priority: int  # the highest is asked first: reference 0, plain JAX 10, hardware's own 100
 

@@ -1,7 +1,7 @@
 """Where it lives: the mesh, and the mapping from logical axes to it."""
 
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh
-from axlearn_core.parallel.per_device import per_device
+from axlearn_core.parallel.per_device import device_shape, per_device
 from axlearn_core.parallel.sharding import (
     DEFAULT_RULES,
     Placement,
@@ -22,6 +22,7 @@ __all__ = [
     "constrain",
     "current_placement",
     "current_platform",
+    "device_shape",
     "infer_mesh_shape",
     "make_mesh",
     "parameter_shardings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,3 +42,22 @@ def per_device(
         out_specs=tuple(map(spec, out_axes)) if several else spec(out_axes),
         check_vma=False,  # kernels do not say over which axes their results vary
     )
+
+
+def device_shape(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:
+    """Returns the shape of the part that lies on one device, of an array with these axes.
+
+    That of the whole array outside `placing` and on a mesh of one device. Where devices do not
+    divide a dimension, it is that of the largest part.
+    """
+    placement = current_placement()
+    if placement is None or placement.mesh.size == 1:
+        return tuple(shape)
+    sizes = placement.mesh.shape
+
+    def part(size: int, axes: str | tuple[str, ...] | None) -> int:
+        names = (axes,) if isinstance(axes, str) else axes or ()
+        parts: int = math.prod(sizes[name] for name in names)
+        return -(-size // parts)
+
+    return tuple(map(part, shape, partition_spec(axes, placement.rules)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -116,8 +117,11 @@ class KernelContract(NamedContract):
                 return kernel(narrow, inputs), reference(wide, _cast(inputs, "float32"))
 
             got, want = both(inputs)
-            assert got.dtype == jnp.bfloat16, name
-            assert_trees_close(np.float32(got), want, tolerance=self.narrow_tolerance)
+            dtypes = [
+                x.dtype for x in jax.tree.leaves(jax.eval_shape(partial(reference, spec), inputs))
+            ]
+            assert [x.dtype for x in jax.tree.leaves(got)] == dtypes, name
+            assert_trees_close(_cast(got, "float32"), want, tolerance=self.narrow_tolerance)
 
     def _reference(self) -> Any:
         name = self.reference or f"axlearn-core/{self._op()}.reference"
@@ -125,7 +129,7 @@ class KernelContract(NamedContract):
 
 
 def run(kernel: Any, case: Case) -> Any:
-    """Returns the output, and the gradients of its product with random numbers by all floats."""
+    """Returns the outputs, and the gradients of their product with random numbers by all floats."""
     structure: Any
     leaves, structure = jax.tree.flatten(case.inputs)
 
@@ -137,8 +141,10 @@ def run(kernel: Any, case: Case) -> Any:
     @compiled
     def both(floats: list[Any]) -> Any:
         result, pull = jax.vjp(output, floats)
-        cotangent = np.random.default_rng(1).normal(size=result.shape)
-        return result, pull(jnp.asarray(cotangent, result.dtype))
+        rng = np.random.default_rng(1)
+        return result, pull(
+            jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), result)
+        )
 
     return both([leaf for leaf in leaves if is_float(leaf)])
 
