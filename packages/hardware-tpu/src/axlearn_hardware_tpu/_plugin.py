@@ -1,6 +1,6 @@
 """What this package provides."""
 
-from axlearn_core.plugins import HardwareRecord, MeshRuleRecord, Record, hookimpl
+from axlearn_core.plugins import HardwareRecord, KernelRecord, MeshRuleRecord, Record, hookimpl
 
 
 @hookimpl
@@ -35,5 +35,17 @@ def axlearn_mesh_rules() -> list[Record]:
             "axlearn_hardware_tpu.mesh_rules:SLICES_OF_256",
             "Full slices of v5e or v6e: parameters sharded within one, data parallel between.",
             pattern=r"tpu-(v5e|v6e)-\d+",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_kernels() -> list[Record]:
+    return [
+        KernelRecord(
+            "attention.splash",
+            "axlearn_hardware_tpu.kernels.splash:SplashAttention",
+            "Skips masked blocks; windows, packed documents, soft caps, sinks.",
+            op="attention",
         ),
     ]

@@ -17,6 +17,7 @@ from axlearn_core.kernels.masks import (
     full,
     prefix,
     same_segment,
+    split_segments,
     window,
 )
 from axlearn_core.kernels.norm import NormInputs, NormKind, NormSpec, norm
@@ -65,5 +66,6 @@ __all__ = [
     "same_segment",
     "select",
     "soft_cap",
+    "split_segments",
     "window",
 ]

@@ -406,6 +406,25 @@ def same_segment() -> Mask:
     return SameSegment()
 
 
+class Split(NamedTuple):
+    """A mask as `positions & same_segment`, or as `positions` alone; see `split_segments`."""
+
+    positions: Mask  # speaks of no segments
+    within_segments: bool
+
+
+def split_segments(mask: Mask) -> Split | None:
+    """Takes same_segment out of a mask, for kernels that know of segments by themselves.
+
+    Returns None for a mask that speaks of segments in another way, such as an alternative to them.
+    """
+    parts = _flatten(And, (mask,))
+    rest = [part for part in parts if part != same_segment()]
+    if any(part.needs_segments for part in rest):
+        return None
+    return Split(_join(And, [part for part in rest if part != full()]), len(rest) < len(parts))
+
+
 _TERMS = {make.__name__: make for make in (full, causal, window, prefix, chunk, same_segment)}
 
 
