@@ -1,6 +1,6 @@
 """What this package provides."""
 
-from axlearn_core.plugins import HardwareRecord, MeshRuleRecord, Record, hookimpl
+from axlearn_core.plugins import HardwareRecord, KernelRecord, MeshRuleRecord, Record, hookimpl
 
 
 @hookimpl
@@ -41,5 +41,23 @@ def axlearn_mesh_rules() -> list[Record]:
             "axlearn_hardware_gpu.mesh_rules:NODES_OF_8",
             "Nodes of 8 GPUs: parameters sharded within a node, data parallel between them.",
             pattern=r"gpu-.+-\d+",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_kernels() -> list[Record]:
+    return [
+        KernelRecord(
+            "attention.cudnn",
+            "axlearn_hardware_gpu.kernels.cudnn:CudnnAttention",
+            "cuDNN's fused attention: causal, windows, or every key.",
+            op="attention",
+        ),
+        KernelRecord(
+            "attention.triton",
+            "axlearn_hardware_gpu.kernels.triton:TritonAttention",
+            "Skips masked blocks; any mask, packed documents, soft caps, sinks.",
+            op="attention",
         ),
     ]
