@@ -23,9 +23,11 @@ from axlearn_core.kernels.masks import (
 from axlearn_core.kernels.norm import NormInputs, NormKind, NormSpec, norm
 from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
+    Candidate,
     Choice,
     Kernel,
     KernelError,
+    candidates_of,
     choose,
     recording_choices,
     select,
@@ -37,6 +39,7 @@ __all__ = [
     "AttentionSpec",
     "BlockKind",
     "BucketedBias",
+    "Candidate",
     "Choice",
     "CrossEntropyInputs",
     "CrossEntropySpec",
@@ -54,6 +57,7 @@ __all__ = [
     "SoftTargets",
     "Targets",
     "attention",
+    "candidates_of",
     "causal",
     "choose",
     "chunk",

@@ -56,20 +56,39 @@ class Choice:
         return "\n".join(lines + [f"  not {name}: {reason}" for name, reason in self.reasons])
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What became of one kernel in a choice."""
+
+    name: str  # qualified
+    priority: int | None  # None if it could not be loaded
+    chosen: bool
+    reason: str | None  # why it refuses; None if it could do it
+
+
 _recordings: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
     "kernel_choices", default=()
+)
+_choosing_only: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "kernel_choosing_only", default=False
 )
 
 
 @contextlib.contextmanager
-def recording_choices() -> Iterator[list[Choice]]:
-    """Collects the distinct choices made while tracing inside the block, in their order."""
+def recording_choices(*, choosing_only: bool = False) -> Iterator[list[Choice]]:
+    """Collects the distinct choices made while tracing inside the block, in their order.
+
+    Args:
+        choosing_only: Traces the kernel of lowest priority in place of the one that is chosen, for
+            machines on which that cannot even be traced.
+    """
     choices: list[Choice] = []
-    token = _recordings.set((*_recordings.get(), choices))
+    tokens = _recordings.set((*_recordings.get(), choices)), _choosing_only.set(choosing_only)
     try:
         yield choices
     finally:
-        _recordings.reset(token)
+        _recordings.reset(tokens[0])
+        _choosing_only.reset(tokens[1])
 
 
 def choose(op: str, spec: Hashable, implementation: str | None = None) -> Choice:
@@ -92,24 +111,36 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
     for recording in _recordings.get():
         if choice not in recording:
             recording.append(choice)
+    if _choosing_only.get():
+        kernels, _ = _load(_candidates(get_registry(), op))
+        able = [kernel for _, kernel in kernels if kernel.supports(spec) is None]
+        return able[-1] if able else kernel
     return kernel
+
+
+def candidates_of(choice: Choice) -> list[Candidate]:
+    """Returns every kernel of a choice's op, those that were not asked too; highest first."""
+    kernels, broken = _load(_candidates(get_registry(), choice.op))
+    asked = [
+        Candidate(
+            component.qualified_name,
+            kernel.priority,
+            component.qualified_name == choice.name,
+            kernel.supports(choice.spec),
+        )
+        for component, kernel in kernels
+    ]
+    return asked + [Candidate(name, None, False, reason) for name, reason in broken]
 
 
 @functools.lru_cache(maxsize=1024)
 def _choose(
     registry: Registry, op: str, spec: Hashable, implementation: str | None
 ) -> tuple[Choice, Kernel]:
-    candidates = [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
+    candidates = _candidates(registry, op)
     if implementation is not None:
         candidates = [_named(op, implementation, candidates)]
-    kernels: list[tuple[Registered, Kernel]] = []
-    refusals: list[tuple[str, str]] = []
-    for candidate in candidates:
-        try:
-            kernels.append((candidate, candidate.load()()))
-        except PluginError as error:  # one broken package must not stop the others' kernels
-            refusals.append((candidate.qualified_name, str(error)))
-    kernels.sort(key=lambda pair: -pair[1].priority)
+    kernels, refusals = _load(candidates)
     for candidate, kernel in kernels:
         reason = kernel.supports(spec)
         if reason is None:
@@ -118,6 +149,25 @@ def _choose(
             return Choice(op, spec, name, tuple(refusals), forced), kernel
         refusals.append((candidate.qualified_name, reason))
     raise KernelError(_refusal(op, spec, implementation, refusals))
+
+
+def _candidates(registry: Registry, op: str) -> list[Registered]:
+    return [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
+
+
+def _load(
+    candidates: list[Registered],
+) -> tuple[list[tuple[Registered, Kernel]], list[tuple[str, str]]]:
+    """Returns kernels by falling priority, and (qualified name, error) of those that are broken."""
+    kernels: list[tuple[Registered, Kernel]] = []
+    broken: list[tuple[str, str]] = []
+    for candidate in candidates:
+        try:
+            kernels.append((candidate, candidate.load()()))
+        except PluginError as error:  # one broken package must not stop the others' kernels
+            broken.append((candidate.qualified_name, str(error)))
+    kernels.sort(key=lambda pair: -pair[1].priority)
+    return kernels, broken
 
 
 def _named(op: str, name: str, candidates: list[Registered]) -> Registered:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from axlearn_core.config import ConfigError, near_names
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths, map_specs
@@ -102,15 +102,20 @@ def _axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """A mesh and the rules that map logical axes onto it."""
+    """A mesh and the rules that map logical axes onto it.
 
-    mesh: Mesh
+    A mesh without devices, an AbstractMesh with an abstract device, is enough to trace.
+    """
+
+    mesh: Mesh | AbstractMesh
     rules: Rules
 
     @property
     def platform(self) -> str:
         """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu"."""
-        platform: str = self.mesh.devices.flat[0].platform
+        mesh = self.mesh
+        device = mesh.devices.flat[0] if isinstance(mesh, Mesh) else mesh.abstract_device
+        platform: str = device.platform
         return {"cuda": "gpu"}.get(platform, platform)
 
     def sharding(self, *axes: str | None) -> NamedSharding:
