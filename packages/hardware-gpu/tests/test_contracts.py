@@ -10,6 +10,7 @@ from axlearn_core.kernels import (
     chunk,
     full,
     prefix,
+    ragged_matmul,
     same_segment,
     window,
 )
@@ -147,6 +148,32 @@ class TestTritonAttention(OfAttention):
             "head_dim (=8)": self.case(attention, q[..., :8], k[..., :8], v, mask=causal()),
             "query_length (=9)": self.case(attention, q[:, :9], k, v, mask=causal()),
             "not float64": self.case(attention, q, k, np.float64(v), mask=causal()),
+        }
+
+
+class TestTritonRaggedMatmul(KernelContract):
+    name = "axlearn-hardware-gpu/ragged_matmul.triton"  # here, interpreted
+    platform = "gpu"
+
+    def of_groups(self, rng, *sizes, rows=192, dims=(48, 32), dtype="float32"):
+        arrays = rng.normal(size=(rows, dims[0])), rng.normal(size=(len(sizes), *dims))
+        return self.case(ragged_matmul, *(x.astype(dtype) for x in arrays), jnp.array(sizes))
+
+    def cases(self, rng):
+        return {
+            "an empty group": self.of_groups(rng, 30, 0, 100, 62),
+            "empty groups at the ends": self.of_groups(rng, 0, 0, 192, 0),
+            "groups of whole blocks": self.of_groups(rng, 64, 128),
+            "rows of no group": self.of_groups(rng, 5, 80),
+        }
+
+    def refusals(self, rng):
+        return {
+            "needs a gpu": self.of_groups(rng, 192).on("cpu"),
+            "not float64": self.of_groups(rng, 192, dtype=np.float64),
+            "rows (=100)": self.of_groups(rng, 100, rows=100),
+            "input_dim (=5)": self.of_groups(rng, 192, dims=(5, 32)),
+            "output_dim (=9)": self.of_groups(rng, 192, dims=(48, 9)),
         }
 
 

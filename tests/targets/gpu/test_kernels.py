@@ -59,3 +59,18 @@ def test_triton_attends_to_packed_documents_with_a_window_and_sinks(compiled, di
     text = compiled(attend, *heads(4, 2, dim), (4,), integers=[(2, 384)])
     assert custom_calls(text).count("__gpu$xla.gpu.triton") == 3  # forwards, queries, keys
     assert "384,384]" not in text  # no scores of all pairs
+
+
+def test_triton_multiplies_rows_by_the_matrix_of_their_group_alone(compiled):
+    text = compiled(ragged_matmul, (512, 256), (8, 256, 384), integers=[(8,)])
+    assert custom_calls(text) == ["__gpu$xla.gpu.triton"] * 3  # forwards, rows, matrices
+    assert "2048]" not in text  # no row for every group
+
+
+def test_float8_products_stay_float8(h100s):
+    place = Placement(make_mesh({}, h100s[:1]), DEFAULT_RULES).sharding()
+    narrow = jax.ShapeDtypeStruct((512, 512), jnp.float8_e4m3fn, sharding=place)
+    product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.bfloat16))
+    text = product.lower(narrow, narrow).compile().as_text()
+    (line,) = [line for line in text.splitlines() if " dot(" in line or "$f8" in line]
+    assert "f8e4m3fn[512,512]" in text and "convert" not in line

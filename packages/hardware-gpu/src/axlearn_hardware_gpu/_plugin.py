@@ -60,4 +60,10 @@ def axlearn_kernels() -> list[Record]:
             "Skips masked blocks; any mask, packed documents, soft caps, sinks.",
             op="attention",
         ),
+        KernelRecord(
+            "ragged_matmul.triton",
+            "axlearn_hardware_gpu.kernels.ragged:TritonRaggedMatmul",
+            "Multiplies each row by the matrix of its own group, and by no other.",
+            op="ragged_matmul",
+        ),
     ]

@@ -134,7 +134,7 @@ def _placement(trainer: Trainer, target: _Target) -> Placement:
 
     shape = infer_mesh_shape(trainer.config.mesh_shape, target.count)
     device = AbstractDevice(target.chip.name, None, target.hardware.platform)
-    mesh = AbstractMesh(tuple(shape.values()), tuple(shape), abstract_device=device)
+    mesh: Any = AbstractMesh(tuple(shape.values()), tuple(shape), abstract_device=device)
     return Placement(mesh, trainer.config.sharding_rules)
 
 

@@ -238,7 +238,7 @@ class Chunk(Mask):
         return False
 
     def allows(self, grid: Grid) -> Any:
-        return grid.query // self.size == grid.key // self.size
+        return _quotient(grid.query, self.size) == _quotient(grid.key, self.size)
 
     def block(self, queries: range, keys: range) -> BlockKind:
         first_query, last_query = queries[0] // self.size, queries[-1] // self.size
@@ -426,6 +426,19 @@ def split_segments(mask: Mask) -> Split | None:
 
 
 _TERMS = {make.__name__: make for make in (full, causal, window, prefix, chunk, same_segment)}
+
+
+def _quotient(positions: Any, size: int) -> Any:
+    """Divides without a look at signs, since no position is negative.
+
+    Pallas asks the device of this process how to take a sign, and a TPU that is compiled for may
+    not be here.
+    """
+    if isinstance(positions, np.ndarray):
+        return positions // size
+    from jax import lax
+
+    return lax.div(positions, lax.full_like(positions, size))
 
 
 def _kind(*, some: bool, every: bool) -> BlockKind:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from axlearn_core.config import ConfigError, near_names
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths, map_specs
@@ -104,10 +104,10 @@ def _axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
 class Placement:
     """A mesh and the rules that map logical axes onto it.
 
-    A mesh without devices, an AbstractMesh with an abstract device, is enough to trace.
+    To trace only, an AbstractMesh with an abstract device will do.
     """
 
-    mesh: Mesh | AbstractMesh
+    mesh: Mesh
     rules: Rules
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -50,7 +50,9 @@ class CudnnAttention:
         form = _form(spec.mask)
         assert form is not None
         # Elsewhere than on its platform, as in tests, the same call in XLA's own operations.
-        implementation = "cudnn" if current_platform() == spec.platform else "xla"
+        implementation: Literal["cudnn", "xla"] = (
+            "cudnn" if current_platform() == spec.platform else "xla"
+        )
         return jax.nn.dot_product_attention(
             inputs.query,
             inputs.key,
