@@ -58,8 +58,6 @@ class TestMeshRules(MeshRuleContract):
 
 
 class OfAttention(KernelContract):
-    platform = "gpu"
-
     def arrays(self, rng, length=64, dim=16, dtype="float32"):
         shapes = [(2, length, heads, dim) for heads in (4, 2, 2)]
         return [rng.normal(size=shape).astype(dtype) for shape in shapes]
@@ -94,7 +92,6 @@ class TestCudnnAttention(OfAttention):
         bias, sinks = LinearBias((1.0, 2.0, 3.0, 4.0)), np.zeros(4)
         packed = self.segments(40, 24)
         return {
-            "needs a gpu": self.case(attention, q, k, v, mask=causal()).on("tpu"),
             "not float32": self.case(attention, *super().arrays(rng), mask=causal()),
             "takes no positions": self.case(
                 attention, q, k, v, mask=full(), query_positions=np.arange(64)
@@ -140,7 +137,6 @@ class TestTritonAttention(OfAttention):
         q, k, v = self.arrays(rng)
         bias = LinearBias((1.0, 2.0, 3.0, 4.0))
         return {
-            "needs a gpu": self.case(attention, q, k, v, mask=causal()).on("tpu"),
             "known only when running": self.case(
                 attention, q, k, v, mask=full(), query_positions=np.arange(64)
             ),
@@ -153,7 +149,6 @@ class TestTritonAttention(OfAttention):
 
 class TestTritonRaggedMatmul(KernelContract):
     name = "axlearn-hardware-gpu/ragged_matmul.triton"  # here, interpreted
-    platform = "gpu"
 
     def of_groups(self, rng, *sizes, rows=192, dims=(48, 32), dtype="float32"):
         arrays = rng.normal(size=(rows, dims[0])), rng.normal(size=(len(sizes), *dims))
@@ -169,7 +164,6 @@ class TestTritonRaggedMatmul(KernelContract):
 
     def refusals(self, rng):
         return {
-            "needs a gpu": self.of_groups(rng, 192).on("cpu"),
             "not float64": self.of_groups(rng, 192, dtype=np.float64),
             "rows (=100)": self.of_groups(rng, 100, rows=100),
             "input_dim (=5)": self.of_groups(rng, 192, dims=(5, 32)),

@@ -53,17 +53,20 @@ def axlearn_kernels() -> list[Record]:
             "axlearn_hardware_gpu.kernels.cudnn:CudnnAttention",
             "cuDNN's fused attention: causal, windows, or every key.",
             op="attention",
+            platform="gpu",
         ),
         KernelRecord(
             "attention.triton",
             "axlearn_hardware_gpu.kernels.triton:TritonAttention",
             "Skips masked blocks; any mask, packed documents, soft caps, sinks.",
             op="attention",
+            platform="gpu",
         ),
         KernelRecord(
             "ragged_matmul.triton",
             "axlearn_hardware_gpu.kernels.ragged:TritonRaggedMatmul",
             "Multiplies each row by the matrix of its own group, and by no other.",
             op="ragged_matmul",
+            platform="gpu",
         ),
     ]

@@ -47,5 +47,6 @@ def axlearn_kernels() -> list[Record]:
             "axlearn_hardware_tpu.kernels.splash:SplashAttention",
             "Skips masked blocks; windows, packed documents, soft caps, sinks.",
             op="attention",
+            platform="tpu",
         ),
     ]

@@ -61,7 +61,7 @@ class Candidate:
     """What became of one kernel in a choice."""
 
     name: str  # qualified
-    priority: int | None  # None if it could not be loaded
+    priority: int | None  # None if it was not loaded
     chosen: bool
     reason: str | None  # why it refuses; None if it could do it
 
@@ -112,7 +112,7 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
         if choice not in recording:
             recording.append(choice)
     if _choosing_only.get():
-        kernels, _ = _load(_candidates(get_registry(), op))
+        kernels, _ = _load(_candidates(get_registry(), op), spec)
         able = [kernel for _, kernel in kernels if kernel.supports(spec) is None]
         return able[-1] if able else kernel
     return kernel
@@ -120,7 +120,7 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
 
 def candidates_of(choice: Choice) -> list[Candidate]:
     """Returns every kernel of a choice's op, those that were not asked too; highest first."""
-    kernels, broken = _load(_candidates(get_registry(), choice.op))
+    kernels, others = _load(_candidates(get_registry(), choice.op), choice.spec)
     asked = [
         Candidate(
             component.qualified_name,
@@ -130,7 +130,7 @@ def candidates_of(choice: Choice) -> list[Candidate]:
         )
         for component, kernel in kernels
     ]
-    return asked + [Candidate(name, None, False, reason) for name, reason in broken]
+    return asked + [Candidate(name, None, False, reason) for name, reason in others]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -140,7 +140,7 @@ def _choose(
     candidates = _candidates(registry, op)
     if implementation is not None:
         candidates = [_named(op, implementation, candidates)]
-    kernels, refusals = _load(candidates)
+    kernels, refusals = _load(candidates, spec)
     for candidate, kernel in kernels:
         reason = kernel.supports(spec)
         if reason is None:
@@ -156,18 +156,23 @@ def _candidates(registry: Registry, op: str) -> list[Registered]:
 
 
 def _load(
-    candidates: list[Registered],
+    candidates: list[Registered], spec: Hashable
 ) -> tuple[list[tuple[Registered, Kernel]], list[tuple[str, str]]]:
-    """Returns kernels by falling priority, and (qualified name, error) of those that are broken."""
+    """Returns kernels by falling priority, and (qualified name, reason) of those not to ask."""
     kernels: list[tuple[Registered, Kernel]] = []
-    broken: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
+    platform = getattr(spec, "platform", None)
     for candidate in candidates:
+        needed = getattr(candidate.record, "platform", None)
+        if needed not in (None, platform):
+            others.append((candidate.qualified_name, f"needs a {needed}, this is {platform}"))
+            continue
         try:
             kernels.append((candidate, candidate.load()()))
         except PluginError as error:  # one broken package must not stop the others' kernels
-            broken.append((candidate.qualified_name, str(error)))
+            others.append((candidate.qualified_name, str(error)))
     kernels.sort(key=lambda pair: -pair[1].priority)
-    return kernels, broken
+    return kernels, others
 
 
 def _named(op: str, name: str, candidates: list[Registered]) -> Registered:

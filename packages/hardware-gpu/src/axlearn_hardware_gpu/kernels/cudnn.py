@@ -21,8 +21,6 @@ class CudnnAttention:
     priority = 100
 
     def supports(self, spec: AttentionSpec) -> str | None:
-        if spec.platform != "gpu":
-            return f"needs a gpu, this is {spec.platform}"
         if spec.dtype not in ("bfloat16", "float16"):
             return f"multiplies bfloat16 or float16, not {spec.dtype}"
         if not spec.positions_are_arange:

@@ -44,8 +44,8 @@ class KernelContract(NamedContract):
 
     kind: ClassVar[str] = "kernel"
     reference: ClassVar[str | None] = None  # registered name; None: core's `OP.reference`
-    # That cases are on; None: where the tests run. For a kernel of other hardware that a CPU can
-    # compute too, or interpret.
+    # That cases are on; None: the one that the kernel's record needs, or else where the tests run.
+    # For a kernel of other hardware that a CPU can compute too, or interpret.
     platform: ClassVar[str | None] = None
     # float32 keeps 24 bits, 6e-8; the sums of an example are short.
     tolerance: ClassVar[float] = 1e-5
@@ -66,12 +66,13 @@ class KernelContract(NamedContract):
     def case(self, op: Callable[..., Any], *arrays: Any, **options: Any) -> Case:
         """Returns what a kernel is called with when a layer calls the op so."""
         name = self._op()
+        platform = self.platform or getattr(self.registered().record, "platform", None)
         record = KernelRecord(f"{name}.caught", f"{__name__}:Catching", "Raises its case.", op=name)
         with isolated_registry(record):
             try:
                 op(*arrays, **options)
             except Caught as caught:
-                return caught.case.on(self.platform) if self.platform else caught.case
+                return caught.case.on(platform) if platform else caught.case
         raise AssertionError(f"{op} has not asked for a kernel of {name}")
 
     def kernel(self) -> Any:
