@@ -79,8 +79,8 @@ def recording_choices(*, choosing_only: bool = False) -> Iterator[list[Choice]]:
     """Collects the distinct choices made while tracing inside the block, in their order.
 
     Args:
-        choosing_only: Traces the kernel of lowest priority in place of the one that is chosen, for
-            machines on which that cannot even be traced.
+        choosing_only: Traces the reference, of priority 0, or what comes nearest, in place of the
+            kernel that is chosen, for machines on which that cannot even be traced.
     """
     choices: list[Choice] = []
     tokens = _recordings.set((*_recordings.get(), choices)), _choosing_only.set(choosing_only)
@@ -114,7 +114,7 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
     if _choosing_only.get():
         kernels, _ = _load(_candidates(get_registry(), op), spec)
         able = [kernel for _, kernel in kernels if kernel.supports(spec) is None]
-        return able[-1] if able else kernel
+        return min(able, key=lambda kernel: abs(kernel.priority), default=kernel)
     return kernel
 
 
