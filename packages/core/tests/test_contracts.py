@@ -3,6 +3,7 @@
 import json
 import struct
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +13,12 @@ from axlearn_core.kernels import (
     ContextAttentionSpec,
     LinearBias,
     QuantizedFormat,
+    SoftTargets,
     attention,
     causal,
+    cross_entropy,
     full,
+    norm,
     quantized_matmul,
     ragged_matmul,
     same_segment,
@@ -199,6 +203,50 @@ class TestNativeQuantizedMatmul(OfQuantizedMatmul):
 
     def refusals(self, rng):
         return {"no units for products": self.of(rng, "int8", "int8").on("cpu")}
+
+
+class OfNorm(KernelContract):
+    def cases(self, rng):
+        x = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
+        vector, groups = x[0, 0, 0], x[0, 0]
+        return {
+            "rms": self.case(norm, x, vector, kind="rms", eps=1e-6),
+            "layer": self.case(norm, x, vector, vector, kind="layer", eps=1e-5),
+            "layer of groups": self.case(norm, x, groups, groups, kind="layer", eps=1e-5),
+        }
+
+
+class TestReferenceNorm(OfNorm):
+    name = "axlearn-core/norm.reference"
+    reference = "axlearn-core/norm.recomputed"  # against numpy in test_kernels_norm.py
+
+
+class TestRecomputedNorm(OfNorm):
+    name = "axlearn-core/norm.recomputed"
+
+
+class OfCrossEntropy(KernelContract):
+    def cases(self, rng):
+        hidden = rng.normal(size=(2, 7, 5)).astype(np.float32)
+        table = rng.normal(size=(11, 5)).astype(np.float32)
+        ids = rng.integers(0, 11, (2, 7, 3))
+        probabilities = rng.uniform(size=ids.shape).astype(np.float32)
+        weights = np.float32(probabilities[..., 0] > 0.3)
+        case = partial(self.case, cross_entropy, hidden, table, chunk_size=3)
+        return {
+            "one token": case(ids[..., 0], weights),
+            "soft": case(SoftTargets(ids, probabilities), weights, label_smoothing=0.1),
+            "z-loss, cap": case(ids[..., 0], weights, z_loss_scale=0.01, logit_cap=2.0),
+        }
+
+
+class TestReferenceCrossEntropy(OfCrossEntropy):
+    name = "axlearn-core/cross_entropy.reference"
+    reference = "axlearn-core/cross_entropy.chunked"  # which layers' test_invariants.py tests
+
+
+class TestChunkedCrossEntropy(OfCrossEntropy):
+    name = "axlearn-core/cross_entropy.chunked"
 
 
 # Writers.

@@ -15,7 +15,17 @@ from axlearn_core.config import (
     from_json,
     to_json,
 )
-from axlearn_core.kernels import BlockKind, Mask, causal, chunk, full, prefix, same_segment, window
+from axlearn_core.kernels import (
+    BlockKind,
+    Mask,
+    causal,
+    chunk,
+    full,
+    prefix,
+    same_segment,
+    split_segments,
+    window,
+)
 
 _LEAVES = st.one_of(
     st.just(full()),
@@ -220,3 +230,16 @@ def test_segments_left_out_are_named_in_the_error():
 def test_a_window_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"window size \(=0\) must be at least 1"):
         window(0)
+
+
+def test_segments_are_split_from_what_they_restrict():
+    sliding = causal() & window(3)
+    assert split_segments(sliding & same_segment()) == (sliding, True)
+    assert split_segments(same_segment() & causal()) == (causal(), True)
+    assert split_segments(same_segment()) == (full(), True)
+    assert split_segments(causal() | prefix(2)) == (causal() | prefix(2), False)
+
+
+@pytest.mark.parametrize("mask", [causal() | same_segment(), causal() & ~same_segment()], ids=str)
+def test_segments_that_do_not_restrict_cannot_be_split(mask):
+    assert split_segments(mask) is None

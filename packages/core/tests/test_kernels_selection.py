@@ -1,15 +1,21 @@
 """Which kernel computes an op, what is said of the others, and how one is forced."""
 
+from dataclasses import dataclass
+
 import jax
 import numpy as np
 import pytest
 
+from axlearn_core import _plugin
 from axlearn_core.kernels import (
+    Candidate,
     KernelError,
     attention,
+    candidates_of,
     causal,
     choose,
     recording_choices,
+    select,
     window,
 )
 from axlearn_core.plugins import KernelRecord
@@ -78,6 +84,38 @@ def test_a_forced_kernel_that_does_not_support_the_case_gives_its_reason(kernels
         choose("double", 3, "even")
 
 
+def test_all_kernels_of_an_op_are_asked_for_a_listing(kernels):
+    assert candidates_of(choose("double", 3)) == [
+        Candidate("test/double.even", 100, False, "the number is odd"),
+        Candidate("test/double.plain", 0, True, None),
+    ]
+
+
+def test_what_is_only_chosen_is_not_called(kernels):
+    with recording_choices(choosing_only=True) as choices:
+        assert select("double", 2)(2, ()) == "plain"
+    assert [choice.name for choice in choices] == ["test/double.even"]
+    assert select("double", 2)(2, ()) == "even"
+
+
+@dataclass(frozen=True)
+class OnAcme:
+    platform: str = "acme"
+
+
+def test_kernels_of_another_platform_are_not_imported():
+    gpu = KernelRecord("double.gpu", "no_such_module:Kernel", "Fast.", op="double", platform="gpu")
+    acme = KernelRecord("double.acme", f"{__name__}:Plain", "Ours.", op="double", platform="acme")
+    with isolated_registry(gpu, acme):
+        choice = choose("double", OnAcme())
+        assert candidates_of(choice)[1] == Candidate(
+            "test/double.gpu", None, False, "needs a gpu, this is acme"
+        )
+        with pytest.raises(KernelError, match=r"double\.gpu: needs a gpu, this is acme"):
+            choose("double", OnAcme(), "gpu")
+    assert choice.name == "test/double.acme"
+
+
 def test_an_op_without_kernels_says_so(kernels):
     with pytest.raises(
         KernelError, match="no installed triple kernel supports 1: none is installed"
@@ -99,7 +137,8 @@ def _attend(length, **options):
 
 
 def test_choices_made_while_tracing_are_recorded_once_each():
-    with recording_choices() as choices:
+    # Without the kernels of other packages that may be installed.
+    with isolated_registry(axlearn_core=_plugin), recording_choices() as choices:
         for _ in range(2):
             jax.eval_shape(lambda: _attend(8))
         jax.eval_shape(lambda: _attend(8, query_positions=np.arange(8)))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from axlearn_core.config import replace
-from axlearn_core.kernels import causal, same_segment, window
+from axlearn_core.kernels import SoftTargets, causal, cross_entropy, same_segment, window
 from axlearn_core.module import functional, zeros
 from axlearn_layers import (
     Alibi,
@@ -34,7 +34,6 @@ from axlearn_layers import (
     LearnedPositions,
     Linear,
     LoRA,
-    LossShape,
     Mamba2,
     MixtureOfExperts,
     MultiLoRA,
@@ -55,10 +54,8 @@ from axlearn_layers import (
     SharedKeys,
     SigmoidRouter,
     SoftmaxRouter,
-    SoftTargets,
     T5Bias,
     TransformerBlock,
-    linear_cross_entropy,
 )
 
 DIM, VOCAB, SEQ, ROWS = 8, 11, 8, 9
@@ -362,16 +359,16 @@ def test_adapters_change_nothing_at_first(with_adapters, seed):
         np.testing.assert_array_equal(logits, base)
 
 
-def formula(hidden, table, weights, p, shape):
+def formula(hidden, table, weights, p, *, z_loss_scale, label_smoothing, logit_cap):
     """The loss of distributions p, [..., vocab], and its gradients: all logits, in float64."""
     hidden, table, weights, p = (np.asarray(a, np.float64) for a in (hidden, table, weights, p))
     logits, slope = hidden @ table.T, 1.0
-    if shape.logit_cap is not None:
-        slope = 1 / np.cosh(logits / shape.logit_cap) ** 2
-        logits = shape.logit_cap * np.tanh(logits / shape.logit_cap)
+    if logit_cap is not None:
+        slope = 1 / np.cosh(logits / logit_cap) ** 2
+        logits = logit_cap * np.tanh(logits / logit_cap)
     log_partition = np.log(np.exp(logits).sum(-1, keepdims=True))
-    mass, z = p.sum(-1, keepdims=True), shape.z_loss_scale
-    q = (1 - shape.label_smoothing) * p + shape.label_smoothing * mass / VOCAB
+    mass, z = p.sum(-1, keepdims=True), z_loss_scale
+    q = (1 - label_smoothing) * p + label_smoothing * mass / VOCAB
     losses = (q * (log_partition - logits)).sum(-1) + z * log_partition[..., 0] ** 2
     softmax = np.exp(logits - log_partition)
     by_logits = softmax * (mass + 2 * z * log_partition) - q
@@ -380,8 +377,8 @@ def formula(hidden, table, weights, p, shape):
     return (weights * losses).sum(), (by_logits @ table, by_table)
 
 
-shapes = st.builds(
-    LossShape,
+options = st.builds(
+    dict,
     z_loss_scale=st.sampled_from([0.0, 0.01]),
     label_smoothing=st.sampled_from([0.0, 0.1]),
     logit_cap=st.sampled_from([None, 1.5]),
@@ -393,10 +390,10 @@ shapes = st.builds(
     length=st.integers(1, 10),
     chunk_size=st.integers(1, 12),
     listed=st.none() | st.integers(1, VOCAB + 2),  # None is a hard target; some come twice
-    shape=shapes,
+    options=options,
     seed=seeds,
 )
-def test_the_chunked_loss_equals_that_of_all_logits(length, chunk_size, listed, shape, seed):
+def test_the_chunked_loss_equals_that_of_all_logits(length, chunk_size, listed, options, seed):
     rng = np.random.default_rng(seed)
     draw = lambda *size: rng.normal(size=size).astype(np.float32)  # noqa: E731
     hidden, table = draw(2, length, DIM), draw(VOCAB, DIM)
@@ -411,13 +408,14 @@ def test_the_chunked_loss_equals_that_of_all_logits(length, chunk_size, listed, 
     @jax.jit
     def chunked(hidden, table):
         def loss(hidden, table):
-            return linear_cross_entropy(hidden, table, targets, weights, chunk_size, shape).total
+            sums = cross_entropy(hidden, table, targets, weights, chunk_size=chunk_size, **options)
+            return sums.total
 
         return jax.value_and_grad(loss, argnums=(0, 1))(hidden, table)
 
     dense = np.einsum("btkv,btk->btv", np.eye(VOCAB)[ids], np.float64(p))
     total, gradients = chunked(hidden, table)
-    expected, expected_gradients = formula(hidden, table, weights, dense, shape)
+    expected, expected_gradients = formula(hidden, table, weights, dense, **options)
     np.testing.assert_allclose(total, expected, rtol=1e-6, atol=1e-6)
     for actual, wanted in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(actual, wanted, atol=5e-6)

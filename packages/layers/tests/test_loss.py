@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from axlearn_core.config import BuildError
+from axlearn_core.kernels import cross_entropy
 from axlearn_core.module import functional
-from axlearn_layers import LinearCrossEntropy, LossShape, linear_cross_entropy
+from axlearn_layers import LinearCrossEntropy
 
 BATCH, SEQ, DIM, VOCAB = 2, 10, 6, 19
 
@@ -24,7 +25,7 @@ def inputs(rng):
 
 def test_gradients_follow_what_the_loss_is_multiplied_by(inputs):
     def loss(scale, hidden):
-        return scale * linear_cross_entropy(hidden, *inputs[1:], 4, LossShape()).total
+        return scale * cross_entropy(hidden, *inputs[1:], chunk_size=4).total
 
     once, thrice = (jax.grad(loss, argnums=1)(scale, inputs[0]) for scale in (1.0, 3.0))
     np.testing.assert_allclose(thrice, 3 * once, rtol=1e-6)
@@ -36,7 +37,7 @@ def test_evaluating_computes_no_gradients(inputs):
         return text.count("dot_general")
 
     def loss(hidden):
-        return linear_cross_entropy(hidden, *inputs[1:], 5, LossShape()).total
+        return cross_entropy(hidden, *inputs[1:], chunk_size=5).total
 
     assert count_products(loss) == 1
     assert count_products(jax.grad(loss)) == 3
@@ -44,7 +45,7 @@ def test_evaluating_computes_no_gradients(inputs):
 
 def test_no_array_holds_all_logits(inputs):
     def loss(hidden, table):
-        return linear_cross_entropy(hidden, table, *inputs[2:], 2, LossShape()).total
+        return cross_entropy(hidden, table, *inputs[2:], chunk_size=2).total
 
     jaxpr = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*inputs[:2]))
     assert f"[{BATCH},2,{VOCAB}]" in jaxpr
@@ -74,7 +75,7 @@ def test_a_batch_without_targets_costs_nothing(inputs):
 def test_logits_are_float32_for_bfloat16_activations(inputs):
     hidden = jnp.asarray(inputs[0], jnp.bfloat16)
     table = np.asarray(jnp.asarray(inputs[1], jnp.bfloat16), np.float32)
-    total = linear_cross_entropy(hidden, inputs[1], *inputs[2:], 4, LossShape()).total
+    total = cross_entropy(hidden, inputs[1], *inputs[2:], chunk_size=4).total
     logits = np.asarray(hidden, np.float64) @ np.float64(table).T
     chosen = np.take_along_axis(logits, inputs[2][..., None], axis=-1)[..., 0]
     expected = (inputs[3] * (np.log(np.exp(logits).sum(-1)) - chosen)).sum()

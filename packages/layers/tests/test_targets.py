@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from axlearn_core.kernels import SoftTargets, cross_entropy
 from axlearn_core.module import functional
-from axlearn_layers import LinearCrossEntropy, LossShape, SoftTargets, linear_cross_entropy
+from axlearn_layers import LinearCrossEntropy
 
 BATCH, SEQ, DIM, VOCAB = 2, 10, 6, 19
 
@@ -31,7 +32,7 @@ def evaluate(hidden, table, weights, targets, chunk_size=4):
     """The loss and its gradients by hidden and table."""
 
     def loss(hidden, table):
-        return linear_cross_entropy(hidden, table, targets, weights, chunk_size, LossShape()).total
+        return cross_entropy(hidden, table, targets, weights, chunk_size=chunk_size).total
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(hidden, table)
 

@@ -79,6 +79,30 @@ def axlearn_kernels() -> list[Record]:
             "XLA's products of eight bits, for GPUs and TPUs.",
             op="quantized_matmul",
         ),
+        KernelRecord(
+            "norm.reference",
+            "axlearn_core.kernels.norm_plain:ReferenceNorm",
+            "Norms as the formulas say them.",
+            op="norm",
+        ),
+        KernelRecord(
+            "norm.recomputed",
+            "axlearn_core.kernels.norm_plain:RecomputedNorm",
+            "Keeps nothing but the input for the backward pass.",
+            op="norm",
+        ),
+        KernelRecord(
+            "cross_entropy.reference",
+            "axlearn_core.kernels.cross_entropy_plain:ReferenceCrossEntropy",
+            "Cross entropy as the formula says it, from all logits at once.",
+            op="cross_entropy",
+        ),
+        KernelRecord(
+            "cross_entropy.chunked",
+            "axlearn_core.kernels.cross_entropy_chunked:ChunkedCrossEntropy",
+            "Chunk by chunk; gradients are made while a chunk's logits exist.",
+            op="cross_entropy",
+        ),
     ]
 
 

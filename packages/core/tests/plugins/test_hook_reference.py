@@ -41,7 +41,8 @@ def test_every_field_has_a_meaning(hook):
 
 
 def test_a_record_has_the_fields_of_all_records_and_its_own():
-    assert [f.name for f in HOOKS["axlearn_kernels"].fields] == ["name", "target", "summary", "op"]
+    fields = ["name", "target", "summary", "op", "platform"]
+    assert [f.name for f in HOOKS["axlearn_kernels"].fields] == fields
     records = [hook.record for hook in HOOKS.values() if hook.role == "provide"]
     assert records == list(RECORD_TYPES)
 
@@ -75,7 +76,7 @@ def test_axl_hooks_tells_all_of_it(hook):
 def test_axl_hooks_gives_one_hook_as_json():
     told = json.loads(CliRunner().invoke(axl, ["hooks", "axlearn_kernels", "--json"]).output)
     assert told["record"] == "KernelRecord" and told["deprecated"] is None
-    assert told["fields"][-1]["name"] == "op" and "axlearn-core" in told["plugins"]
+    assert told["fields"][-2]["name"] == "op" and "axlearn-core" in told["plugins"]
 
 
 def test_an_unknown_hook_is_answered_with_near_names():

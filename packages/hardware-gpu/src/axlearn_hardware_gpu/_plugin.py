@@ -1,6 +1,6 @@
 """What this package provides."""
 
-from axlearn_core.plugins import HardwareRecord, MeshRuleRecord, Record, hookimpl
+from axlearn_core.plugins import HardwareRecord, KernelRecord, MeshRuleRecord, Record, hookimpl
 
 
 @hookimpl
@@ -35,5 +35,32 @@ def axlearn_mesh_rules() -> list[Record]:
             "axlearn_hardware_gpu.mesh_rules:NODES_OF_8",
             "Nodes of 8 GPUs: parameters sharded within a node, if they fit.",
             pattern=r"gpu-.+-\d+",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_kernels() -> list[Record]:
+    return [
+        KernelRecord(
+            "attention.cudnn",
+            "axlearn_hardware_gpu.kernels.cudnn:CudnnAttention",
+            "cuDNN's fused attention: causal, windows, or every key.",
+            op="attention",
+            platform="gpu",
+        ),
+        KernelRecord(
+            "attention.triton",
+            "axlearn_hardware_gpu.kernels.triton:TritonAttention",
+            "Skips masked blocks; any mask, packed documents, soft caps, sinks.",
+            op="attention",
+            platform="gpu",
+        ),
+        KernelRecord(
+            "ragged_matmul.triton",
+            "axlearn_hardware_gpu.kernels.ragged:TritonRaggedMatmul",
+            "Multiplies each row by the matrix of its own group, and by no other.",
+            op="ragged_matmul",
+            platform="gpu",
         ),
     ]

@@ -1,6 +1,6 @@
 """What this package provides."""
 
-from axlearn_core.plugins import HardwareRecord, MeshRuleRecord, Record, hookimpl
+from axlearn_core.plugins import HardwareRecord, KernelRecord, MeshRuleRecord, Record, hookimpl
 
 
 @hookimpl
@@ -29,5 +29,18 @@ def axlearn_mesh_rules() -> list[Record]:
             "axlearn_hardware_tpu.mesh_rules:SLICES_OF_256",
             "v5e or v6e: parameters sharded within a slice of up to 256, if they fit.",
             pattern=r"tpu-(v5e|v6e)-\d+",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_kernels() -> list[Record]:
+    return [
+        KernelRecord(
+            "attention.splash",
+            "axlearn_hardware_tpu.kernels.splash:SplashAttention",
+            "Skips masked blocks; windows, packed documents, soft caps, sinks.",
+            op="attention",
+            platform="tpu",
         ),
     ]

@@ -31,14 +31,7 @@ from axlearn_layers.latent_attention import LatentAttention
 from axlearn_layers.layer_drop import LayerDrop
 from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.lora import LoRA
-from axlearn_layers.loss import (
-    LinearCrossEntropy,
-    LossShape,
-    LossSums,
-    TokenLoss,
-    linear_cross_entropy,
-    soft_cap,
-)
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.mamba import Mamba2
 from axlearn_layers.masked_lm import MaskedLM
 from axlearn_layers.merging import merge_adapters, unmerge_adapters
@@ -92,7 +85,7 @@ from axlearn_layers.stack import (
     scanned_pattern,
     unrolled_layers,
 )
-from axlearn_layers.targets import SoftTargets, targets_of
+from axlearn_layers.targets import targets_of
 from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_losses
 
 __all__ = [
@@ -164,11 +157,6 @@ __all__ = [
     "SharedBias",
     "TokenLoss",
     "LinearCrossEntropy",
-    "LossShape",
-    "LossSums",
-    "soft_cap",
-    "linear_cross_entropy",
-    "SoftTargets",
     "targets_of",
     "Backbone",
     "TokenStack",

@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from axlearn_core.kernels import soft_cap
 from axlearn_core.module import FanIn, capture_with_state, current_context, emit, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.training.model import Batch, Loss
 from axlearn_layers.embedding import Embedding
 from axlearn_layers.flops import flops_per_token
-from axlearn_layers.loss import LinearCrossEntropy, TokenLoss, soft_cap
+from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.pipeline import AroundStack, Pipeline, key_of_call
 from axlearn_layers.sequence import SequenceInfo
 from axlearn_layers.targets import targets_of

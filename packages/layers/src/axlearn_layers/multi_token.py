@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigError
+from axlearn_core.kernels import Targets
 from axlearn_core.module import Layer, no_context
 from axlearn_core.module.context import Tree
 from axlearn_core.training.model import Batch, Loss, Model
@@ -18,7 +19,7 @@ from axlearn_layers.linear import Linear, Projection
 from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.norms import Norm, RMSNorm
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.targets import Targets, targets_of
+from axlearn_layers.targets import targets_of
 from axlearn_layers.token_model import with_auxiliary_losses
 
 

@@ -1,18 +1,17 @@
 """Normalisation over the last dimension.
 
-Statistics are float32 whatever the input is. Nothing but the input is kept for the backward
-pass: making the rest again costs less than storing and loading it.
+Statistics are float32 whatever the input is.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigError
+from axlearn_core.kernels import norm
 from axlearn_core.module import Initializer, Layer, ParameterSpec, no_context, ones, zeros
 
 
@@ -23,6 +22,7 @@ class Norm(Layer):
         input_dim: int = REQUIRED
         eps: float = 1e-6  # added to the variance
         axis: str | None = "embed"  # logical axis of the parameters; parents set it
+        kernel: str | None = None  # forces an implementation; None takes the best that is there
 
     def forward(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError(type(self))
@@ -51,11 +51,11 @@ class RMSNorm(Norm):
         return {"scale": self._vector(zeros) if self.config.zero_centred else self._gain()}
 
     def forward(self, x: jax.Array) -> jax.Array:
+        cfg = self.config
         scale = self.param("scale")
-        if self.config.zero_centred:
+        if cfg.zero_centred:
             scale = 1 + scale.astype(jnp.float32)
-        y: jax.Array = _rms_norm(x, scale, self.config.eps)
-        return y
+        return norm(x, scale, kind="rms", eps=cfg.eps, implementation=cfg.kernel)
 
 
 class LayerNorm(Norm):
@@ -70,8 +70,8 @@ class LayerNorm(Norm):
 
     def forward(self, x: jax.Array) -> jax.Array:
         cfg = self.config
-        y: jax.Array = _layer_norm(x, self.param("scale"), self.param("bias"), cfg.eps)
-        return y
+        scale, bias = self.param("scale"), self.param("bias")
+        return norm(x, scale, bias, kind="layer", eps=cfg.eps, implementation=cfg.kernel)
 
 
 class GroupNorm(Norm):
@@ -98,23 +98,9 @@ class GroupNorm(Norm):
         return {"scale": self._gain(), "bias": self._vector(zeros)}
 
     def forward(self, x: jax.Array) -> jax.Array:
-        grouped = (self.config.num_groups, -1)
+        cfg = self.config
+        grouped = (cfg.num_groups, -1)
         scale, bias = (self.param(name).reshape(grouped) for name in ("scale", "bias"))
         parts = x.reshape(*x.shape[:-1], *grouped)
-        y: jax.Array = _layer_norm(parts, scale, bias, self.config.eps)
+        y = norm(parts, scale, bias, kind="layer", eps=cfg.eps, implementation=cfg.kernel)
         return y.reshape(x.shape)
-
-
-@partial(jax.checkpoint, static_argnums=2)
-def _rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
-    x32 = x.astype(jnp.float32)
-    mean_square = jnp.mean(x32 * x32, axis=-1, keepdims=True)
-    return (x32 * jax.lax.rsqrt(mean_square + eps) * scale).astype(x.dtype)
-
-
-@partial(jax.checkpoint, static_argnums=3)
-def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
-    x32 = x.astype(jnp.float32)
-    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + eps) * scale + bias).astype(x.dtype)

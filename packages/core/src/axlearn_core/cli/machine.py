@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from axlearn_core.config import ConfigBase, setting_as
 from axlearn_core.hardware import (
+    Chip,
     Hardware,
     HardwareError,
     apply_environment,
@@ -72,8 +73,15 @@ def choose_mesh_rule(machine: Machine, registry: Registry) -> MeshChoice:
     import jax
 
     devices = jax.devices()
-    chip = machine.hardware.chip(devices[0].device_kind)
-    kind = chip.name if chip else devices[0].device_kind
-    name = machine_name(devices[0].platform, kind, len(devices))
-    memory = chip.memory_bytes if chip else None
-    return MeshChoice(name, select_mesh_rule(registry, name), len(devices), memory)
+    kind, count = devices[0].device_kind, len(devices)
+    chip = machine.hardware.chip(kind)
+    if chip is not None:
+        return mesh_choice(machine.hardware.platform, chip, count, registry)
+    name = machine_name(devices[0].platform, kind, count)
+    return MeshChoice(name, select_mesh_rule(registry, name), count, None)
+
+
+def mesh_choice(platform: str, chip: Chip, count: int, registry: Registry) -> MeshChoice:
+    """Selects the rule for chips, which need not be here."""
+    name = machine_name(platform, chip.name, count)
+    return MeshChoice(name, select_mesh_rule(registry, name), count, chip.memory_bytes)

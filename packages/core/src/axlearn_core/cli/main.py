@@ -21,6 +21,9 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
     CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),
+    CommandRecord(
+        "kernels", "axlearn_core.cli.kernels:kernels", "Show which kernels compute, and why."
+    ),
     CommandRecord("experiments", "axlearn_core.cli.catalogs:experiments", "List experiments."),
     CommandRecord(
         "checkpoints", "axlearn_core.cli.catalogs:checkpoints_group", "List a run's checkpoints."

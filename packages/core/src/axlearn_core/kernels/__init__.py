@@ -7,6 +7,13 @@ from axlearn_core.kernels.attention import (
     attention,
 )
 from axlearn_core.kernels.biases import BucketedBias, LinearBias, ScoreBias
+from axlearn_core.kernels.cross_entropy import (
+    CrossEntropyInputs,
+    CrossEntropySpec,
+    LossSums,
+    cross_entropy,
+    soft_cap,
+)
 from axlearn_core.kernels.masks import (
     BlockKind,
     Mask,
@@ -15,8 +22,10 @@ from axlearn_core.kernels.masks import (
     full,
     prefix,
     same_segment,
+    split_segments,
     window,
 )
+from axlearn_core.kernels.norm import NormInputs, NormKind, NormSpec, norm
 from axlearn_core.kernels.quantized import (
     QuantizedFormat,
     QuantizedMatmulInputs,
@@ -25,41 +34,58 @@ from axlearn_core.kernels.quantized import (
 )
 from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
+    Candidate,
     Choice,
     Kernel,
     KernelError,
+    candidates_of,
     choose,
     recording_choices,
     select,
 )
+from axlearn_core.kernels.targets import SoftTargets, Targets
 
 __all__ = [
     "AttentionInputs",
     "AttentionSpec",
     "BlockKind",
     "BucketedBias",
+    "Candidate",
     "Choice",
     "ContextAttentionSpec",
+    "CrossEntropyInputs",
+    "CrossEntropySpec",
     "Kernel",
     "KernelError",
     "LinearBias",
+    "LossSums",
     "Mask",
+    "NormInputs",
+    "NormKind",
+    "NormSpec",
     "QuantizedFormat",
     "QuantizedMatmulInputs",
     "QuantizedMatmulSpec",
     "RaggedMatmulInputs",
     "RaggedMatmulSpec",
     "ScoreBias",
+    "SoftTargets",
+    "Targets",
     "attention",
+    "candidates_of",
     "causal",
     "choose",
     "chunk",
+    "cross_entropy",
     "full",
+    "norm",
     "prefix",
     "quantized_matmul",
     "ragged_matmul",
     "recording_choices",
     "same_segment",
     "select",
+    "soft_cap",
+    "split_segments",
     "window",
 ]

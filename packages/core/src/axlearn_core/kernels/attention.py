@@ -57,7 +57,8 @@ class AttentionSpec:
     def __str__(self) -> str:
         heads = f"{self.query_heads}/{self.kv_heads} heads of {self.head_dim}"
         lengths = f"batch {self.batch}, {self.query_length} queries, {self.key_length} keys"
-        extras = f", {self.bias}" * (self.bias is not None) + ", sinks" * self.has_sinks
+        extras = f", cap {self.logit_cap}" * (self.logit_cap is not None)
+        extras += f", {self.bias}" * (self.bias is not None) + ", sinks" * self.has_sinks
         return f"attention({lengths}, {heads}, {self.dtype}, {self.mask}{extras}, {self.platform})"
 
 

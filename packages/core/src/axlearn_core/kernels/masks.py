@@ -238,7 +238,7 @@ class Chunk(Mask):
         return False
 
     def allows(self, grid: Grid) -> Any:
-        return grid.query // self.size == grid.key // self.size
+        return _quotient(grid.query, self.size) == _quotient(grid.key, self.size)
 
     def block(self, queries: range, keys: range) -> BlockKind:
         first_query, last_query = queries[0] // self.size, queries[-1] // self.size
@@ -406,7 +406,39 @@ def same_segment() -> Mask:
     return SameSegment()
 
 
+class Split(NamedTuple):
+    """A mask as `positions & same_segment`, or as `positions` alone; see `split_segments`."""
+
+    positions: Mask  # speaks of no segments
+    within_segments: bool
+
+
+def split_segments(mask: Mask) -> Split | None:
+    """Takes same_segment out of a mask, for kernels that know of segments by themselves.
+
+    Returns None for a mask that speaks of segments in another way, such as an alternative to them.
+    """
+    parts = _flatten(And, (mask,))
+    rest = [part for part in parts if part != same_segment()]
+    if any(part.needs_segments for part in rest):
+        return None
+    return Split(_join(And, [part for part in rest if part != full()]), len(rest) < len(parts))
+
+
 _TERMS = {make.__name__: make for make in (full, causal, window, prefix, chunk, same_segment)}
+
+
+def _quotient(positions: Any, size: int) -> Any:
+    """Divides without a look at signs, since no position is negative.
+
+    Pallas asks the device of this process how to take a sign, and a TPU that is compiled for may
+    not be here.
+    """
+    if isinstance(positions, np.ndarray):
+        return positions // size
+    from jax import lax
+
+    return lax.div(positions, lax.full_like(positions, size))
 
 
 def _kind(*, some: bool, every: bool) -> BlockKind:

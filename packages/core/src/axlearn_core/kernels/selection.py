@@ -20,7 +20,12 @@ from axlearn_core.plugins import PluginError, Registered, Registry, get_registry
 
 
 class Kernel(Protocol):
-    """One implementation of an op; built without arguments, and shared."""
+    """One implementation of an op; built without arguments, and shared.
+
+    A spec says what one device computes. The ops norm and cross_entropy leave it to the compiler
+    to split a kernel of plain JAX over devices, which then gets whole arrays; a kernel that the
+    compiler cannot split, such as one of Pallas, has `opaque = True` and gets a device's parts.
+    """
 
     priority: int  # the highest is asked first: reference 0, plain JAX 10, hardware's own 100
 
@@ -51,20 +56,39 @@ class Choice:
         return "\n".join(lines + [f"  not {name}: {reason}" for name, reason in self.reasons])
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """What became of one kernel in a choice."""
+
+    name: str  # qualified
+    priority: int | None  # None if it was not loaded
+    chosen: bool
+    reason: str | None  # why it refuses; None if it could do it
+
+
 _recordings: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
     "kernel_choices", default=()
+)
+_choosing_only: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "kernel_choosing_only", default=False
 )
 
 
 @contextlib.contextmanager
-def recording_choices() -> Iterator[list[Choice]]:
-    """Collects the distinct choices made while tracing inside the block, in their order."""
+def recording_choices(*, choosing_only: bool = False) -> Iterator[list[Choice]]:
+    """Collects the distinct choices made while tracing inside the block, in their order.
+
+    Args:
+        choosing_only: Traces the reference, of priority 0, or what comes nearest, in place of the
+            kernel that is chosen, for machines on which that cannot even be traced.
+    """
     choices: list[Choice] = []
-    token = _recordings.set((*_recordings.get(), choices))
+    tokens = _recordings.set((*_recordings.get(), choices)), _choosing_only.set(choosing_only)
     try:
         yield choices
     finally:
-        _recordings.reset(token)
+        _recordings.reset(tokens[0])
+        _choosing_only.reset(tokens[1])
 
 
 def choose(op: str, spec: Hashable, implementation: str | None = None) -> Choice:
@@ -87,6 +111,10 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
     for recording in _recordings.get():
         if choice not in recording:
             recording.append(choice)
+    if _choosing_only.get():
+        kernels, _ = _load(_candidates(get_registry(), op), spec)
+        able = [kernel for _, kernel in kernels if kernel.supports(spec) is None]
+        return min(able, key=lambda kernel: abs(kernel.priority), default=kernel)
     return kernel
 
 
@@ -99,6 +127,21 @@ def is_kernel(op: str, name: str) -> bool:
     return True
 
 
+def candidates_of(choice: Choice) -> list[Candidate]:
+    """Returns every kernel of a choice's op, those that were not asked too; highest first."""
+    kernels, others = _load(_candidates(get_registry(), choice.op), choice.spec)
+    asked = [
+        Candidate(
+            component.qualified_name,
+            kernel.priority,
+            component.qualified_name == choice.name,
+            kernel.supports(choice.spec),
+        )
+        for component, kernel in kernels
+    ]
+    return asked + [Candidate(name, None, False, reason) for name, reason in others]
+
+
 @functools.lru_cache(maxsize=1024)
 def _choose(
     registry: Registry, op: str, spec: Hashable, implementation: str | None
@@ -106,14 +149,7 @@ def _choose(
     candidates = _candidates(registry, op)
     if implementation is not None:
         candidates = [_named(op, implementation, candidates)]
-    kernels: list[tuple[Registered, Kernel]] = []
-    refusals: list[tuple[str, str]] = []
-    for candidate in candidates:
-        try:
-            kernels.append((candidate, candidate.load()()))
-        except PluginError as error:  # one broken package must not stop the others' kernels
-            refusals.append((candidate.qualified_name, str(error)))
-    kernels.sort(key=lambda pair: -pair[1].priority)
+    kernels, refusals = _load(candidates, spec)
     for candidate, kernel in kernels:
         reason = kernel.supports(spec)
         if reason is None:
@@ -126,6 +162,26 @@ def _choose(
 
 def _candidates(registry: Registry, op: str) -> list[Registered]:
     return [c for c in registry.records("kernel") if getattr(c.record, "op", None) == op]
+
+
+def _load(
+    candidates: list[Registered], spec: Hashable
+) -> tuple[list[tuple[Registered, Kernel]], list[tuple[str, str]]]:
+    """Returns kernels by falling priority, and (qualified name, reason) of those not to ask."""
+    kernels: list[tuple[Registered, Kernel]] = []
+    others: list[tuple[str, str]] = []
+    platform = getattr(spec, "platform", None)
+    for candidate in candidates:
+        needed = getattr(candidate.record, "platform", None)
+        if needed not in (None, platform):
+            others.append((candidate.qualified_name, f"needs a {needed}, this is {platform}"))
+            continue
+        try:
+            kernels.append((candidate, candidate.load()()))
+        except PluginError as error:  # one broken package must not stop the others' kernels
+            others.append((candidate.qualified_name, str(error)))
+    kernels.sort(key=lambda pair: -pair[1].priority)
+    return kernels, others
 
 
 def _named(op: str, name: str, candidates: list[Registered]) -> Registered:

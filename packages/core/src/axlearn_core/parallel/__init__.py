@@ -3,7 +3,7 @@
 from axlearn_core.parallel.exchange import Exchange
 from axlearn_core.parallel.gathering import gathered
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
-from axlearn_core.parallel.per_device import device_count, dividing_axes, per_device
+from axlearn_core.parallel.per_device import device_count, device_shape, dividing_axes, per_device
 from axlearn_core.parallel.pipeline import (
     PipelineShape,
     Work,
@@ -32,8 +32,8 @@ from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
 
 __all__ = [
     "DEFAULT_RULES",
-    "Exchange",
     "MESH_AXES",
+    "Exchange",
     "PipelineLoss",
     "PipelineShape",
     "Placement",
@@ -47,15 +47,16 @@ __all__ = [
     "current_placement",
     "current_platform",
     "device_count",
+    "device_shape",
     "dividing_axes",
     "gathered",
     "infer_mesh_shape",
     "join_rows",
     "make_mesh",
-    "microbatch_of",
-    "one_forward_one_backward",
-    "network_domains",
     "mesh_axes",
+    "microbatch_of",
+    "network_domains",
+    "one_forward_one_backward",
     "parameter_shardings",
     "partition_spec",
     "parts",

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from axlearn_core.parallel.sharding import Rules, axes_of, current_placement, partition_spec
+from axlearn_core.parallel.sharding import Rules, axes_of, current_placement, partition_spec, ways
 
 Axes = Sequence[str | None]
 
@@ -86,6 +86,20 @@ def device_count(axes: Sequence[str]) -> int:
     """Returns how many devices there are along these axes of the current mesh."""
     placement = current_placement()
     return 1 if placement is None else math.prod(placement.mesh.shape[axis] for axis in axes)
+
+
+def device_shape(shape: Sequence[int], axes: Axes) -> tuple[int, ...]:
+    """Returns the shape of the part that lies on one device, of an array with these axes.
+
+    That of the whole array outside `placing` and on a mesh of one device. Where devices do not
+    divide a dimension, it is that of the largest part.
+    """
+    placement = current_placement()
+    if placement is None or placement.mesh.size == 1:
+        return tuple(shape)
+    spec = partition_spec(axes, placement.rules)
+    counts = [ways(part, placement.mesh) for part in spec]
+    return tuple(-(-size // count) for size, count in zip(shape, counts, strict=True))
 
 
 def _bound_axes() -> tuple[str, ...]:

@@ -129,7 +129,10 @@ def axes_of(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """A mesh and the rules that map logical axes onto it."""
+    """A mesh and the rules that map logical axes onto it.
+
+    To trace only, an AbstractMesh with an abstract device will do.
+    """
 
     mesh: Mesh
     rules: Rules
@@ -137,7 +140,9 @@ class Placement:
     @property
     def platform(self) -> str:
         """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu"."""
-        platform: str = self.mesh.devices.flat[0].platform
+        mesh = self.mesh
+        device = mesh.devices.flat[0] if isinstance(mesh, Mesh) else mesh.abstract_device
+        platform: str = device.platform
         return {"cuda": "gpu"}.get(platform, platform)
 
     def sharding(self, *axes: str | None) -> NamedSharding:

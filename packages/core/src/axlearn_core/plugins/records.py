@@ -131,12 +131,14 @@ class KernelRecord(Record):
 
     Attributes:
         op: the op it implements, such as "attention".
+        platform: "gpu" or another that it needs; elsewhere it is not even imported. None: any.
     """
 
     kind = "kernel"
     hook = "axlearn_kernels"
 
     op: str
+    platform: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -43,8 +44,8 @@ class KernelContract(NamedContract):
 
     kind: ClassVar[str] = "kernel"
     reference: ClassVar[str | None] = None  # registered name; None: core's `OP.reference`
-    # That cases are on; None: where the tests run. For a kernel of other hardware that a CPU can
-    # compute too, or interpret.
+    # That cases are on; None: the one that the kernel's record needs, or else where the tests run.
+    # For a kernel of other hardware that a CPU can compute too, or interpret.
     platform: ClassVar[str | None] = None
     # float32 keeps 24 bits, 6e-8; the sums of an example are short.
     tolerance: ClassVar[float] = 1e-5
@@ -65,12 +66,13 @@ class KernelContract(NamedContract):
     def case(self, op: Callable[..., Any], *arrays: Any, **options: Any) -> Case:
         """Returns what a kernel is called with when a layer calls the op so."""
         name = self._op()
+        platform = self.platform or getattr(self.registered().record, "platform", None)
         record = KernelRecord(f"{name}.caught", f"{__name__}:Catching", "Raises its case.", op=name)
         with isolated_registry(record):
             try:
                 op(*arrays, **options)
             except Caught as caught:
-                return caught.case.on(self.platform) if self.platform else caught.case
+                return caught.case.on(platform) if platform else caught.case
         raise AssertionError(f"{op} has not asked for a kernel of {name}")
 
     def kernel(self) -> Any:
@@ -116,8 +118,11 @@ class KernelContract(NamedContract):
                 return kernel(narrow, inputs), reference(wide, _cast(inputs, "float32"))
 
             got, want = both(inputs)
-            assert got.dtype == jnp.bfloat16, name
-            assert_trees_close(np.float32(got), want, tolerance=self.narrow_tolerance)
+            dtypes = [
+                x.dtype for x in jax.tree.leaves(jax.eval_shape(partial(reference, spec), inputs))
+            ]
+            assert [x.dtype for x in jax.tree.leaves(got)] == dtypes, name
+            assert_trees_close(_cast(got, "float32"), want, tolerance=self.narrow_tolerance)
 
     def _reference(self) -> Any:
         name = self.reference or f"axlearn-core/{self._op()}.reference"
@@ -125,7 +130,7 @@ class KernelContract(NamedContract):
 
 
 def run(kernel: Any, case: Case) -> Any:
-    """Returns the output, and the gradients of its product with random numbers by all floats."""
+    """Returns the outputs, and the gradients of their product with random numbers by all floats."""
     structure: Any
     leaves, structure = jax.tree.flatten(case.inputs)
 
@@ -137,8 +142,10 @@ def run(kernel: Any, case: Case) -> Any:
     @compiled
     def both(floats: list[Any]) -> Any:
         result, pull = jax.vjp(output, floats)
-        cotangent = np.random.default_rng(1).normal(size=result.shape)
-        return result, pull(jnp.asarray(cotangent, result.dtype))
+        rng = np.random.default_rng(1)
+        return result, pull(
+            jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), result)
+        )
 
     return both([leaf for leaf in leaves if is_float(leaf)])
 

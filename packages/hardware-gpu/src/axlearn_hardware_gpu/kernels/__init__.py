@@ -1,0 +1,1 @@
+"""Kernels for NVIDIA GPUs; importing one imports jax."""
