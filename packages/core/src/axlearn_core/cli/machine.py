@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +35,16 @@ def start(registry: Registry) -> Machine:
     """Finds the hardware and sets the variables it wants. Call it before anything imports jax."""
     hardware, _, notes = detect(registry, os.environ)
     return Machine(hardware, [*notes, *apply_environment(hardware, os.environ)])
+
+
+def joined(machine: Machine) -> AbstractContextManager[None]:
+    """Within the block this process is one of those that the environment describes, if it does.
+
+    Enter it before asking jax for devices.
+    """
+    from axlearn_core import parallel
+
+    return parallel.joined(machine.hardware.distributed_arguments(os.environ), os.environ)
 
 
 @dataclass(frozen=True)
