@@ -83,6 +83,11 @@ def _share(sharding: NamedSharding) -> BatchShare:
             "start fewer processes"
         )
     low, high = min(start for start, _, _ in held), max(stop for _, stop, _ in held)
-    counts = (n for n in range(ways // (high - low), 0, -1) if ways % n == 0)
-    sizes = ((ways // count, count) for count in counts)
+    return smallest_block(low, high, ways)
+
+
+def smallest_block(low: int, high: int, rows: int) -> BatchShare:
+    """Returns the smallest of equal blocks of `rows` that holds the rows from low to high - 1."""
+    counts = (n for n in range(rows // (high - low), 0, -1) if rows % n == 0)
+    sizes = ((rows // count, count) for count in counts)
     return next(BatchShare(low // n, c) for n, c in sizes if low // n == (high - 1) // n)
