@@ -49,10 +49,10 @@ class Done(NamedTuple):
 class Process:
     """One `axl`, in its own session."""
 
-    def __init__(self, folder, words, environment):
+    def __init__(self, folder, words, environment, within=()):
         self._err = (folder / f"stderr-{environment.get('AXLEARN_PROCESS_INDEX', '')}").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "axlearn_core.cli.main", *map(str, words)],
+            [*within, sys.executable, "-m", "axlearn_core.cli.main", *map(str, words)],
             cwd=folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
@@ -84,13 +84,13 @@ def free_port():
         return server.getsockname()[1]
 
 
-def environment_of(index, count, devices, port):
+def environment_of(index, count, coordinator):
     """One process joins, too: then it uses Gloo, which sums in another order than XLA alone."""
     flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
     return {
         "XLA_FLAGS": " ".join(flags),
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "AXLEARN_COORDINATOR": f"localhost:{port}",
+        "JAX_NUM_CPU_DEVICES": str(8 // count),
+        "AXLEARN_COORDINATOR": coordinator,
         "AXLEARN_PROCESS_COUNT": str(count),
         "AXLEARN_PROCESS_INDEX": str(index),
     }
@@ -100,20 +100,24 @@ def environment_of(index, count, devices, port):
 def start(tmp_path):
     """Starts `axl WORDS` in `count` processes with 8 devices together, in tmp_path.
 
-    `different` holds words and variables of the last one, in place of or besides the others'.
+    `different` changes words and variables of the last one. `within(index)` are the words of a
+    program that starts a process somewhere else.
     """
     (tmp_path / "slow.py").write_text(SLOW)
     started = []
 
-    def start(count, *words, different=None, **environment):
-        port, processes = free_port(), []
+    def start(
+        count, *words, different=None, coordinator=None, within=lambda index: (), **environment
+    ):
+        coordinator = coordinator or f"localhost:{free_port()}"
+        processes = []
         for index in range(count):
-            variables = {**environment_of(index, count, 8 // count, port), **environment}
+            variables = {**environment_of(index, count, coordinator), **environment}
             own = words
             if different and index == count - 1:
                 own, variables = different(words, variables)
-            processes.append(Process(tmp_path, own, variables))
-        started.extend(processes)
+            processes.append(Process(tmp_path, own, variables, within(index)))
+            started.append(processes[-1])
         return processes
 
     yield start
