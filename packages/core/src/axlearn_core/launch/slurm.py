@@ -15,16 +15,17 @@ _SCRIPT = """\
 
 # {warning} s before the time limit Slurm tells this script. It tells the processes, which save and
 # end together, and queues the job again.
-stopped=
-stop() {{ stopped=1; scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }}
+stopped=0
+stop() {{ stopped=$((stopped + 1)); scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }}
 trap stop TERM
 
 {exports}srun --kill-on-bad-exit=1 {command} &
 step=$!
-wait "$step"; code=$?
-while kill -0 "$step" 2>/dev/null; do wait "$step"; code=$?; done  # a signal ends `wait` early
+until before=$stopped; wait "$step"; code=$?; [ "$stopped" -eq "$before" ]; do
+  :  # a signal ends `wait` before the processes have ended
+done
 
-if [ -n "$stopped" ] && [ "$code" -eq 0 ]; then
+if [ "$stopped" -gt 0 ] && [ "$code" -eq 0 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 elif [ "$code" -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
   scontrol requeue "$SLURM_JOB_ID"

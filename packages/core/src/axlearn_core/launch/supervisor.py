@@ -95,7 +95,7 @@ class _Child:
     """One process, whose output a thread reads."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], index: int, all: bool
+        self, command: Sequence[str], environment: Mapping[str, str], index: int, shown: bool
     ):
         self.last: deque[str] = deque(maxlen=_LAST_LINES)
         self._prefix = f"[{index}] " if shown else ("" if index == 0 else None)
