@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -48,9 +49,15 @@ def supervise(
         environments: all variables of each process.
         all_output: whether to print what all of them print, with their numbers, or only the first.
     """
-    processes = [_Child(command, e, index, all_output) for index, e in enumerate(environments)]
+    processes: list[_Child] = []
+    failed: int | None = None
     with _passing_on_signals(processes) as signals:
         try:
+            for index, environment in enumerate(environments):
+                processes.append(_Child(command, environment, index, all_output))
+            if signals:  # which came before all could get it
+                for child in processes:
+                    child.terminate()
             failed = _wait(processes)
         finally:
             for child in processes:
@@ -119,7 +126,9 @@ class _Child:
         self._process.terminate()
 
     def kill(self) -> None:
-        self._process.kill()
+        """Kills the process and what it has started, which would keep its output open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def finish(self) -> int:
         code = self._process.wait()
