@@ -75,6 +75,7 @@ def axlearn_launchers() -> list[Record]:
     return [
         LauncherRecord("local", "axlearn_core.launch.local:Local", "Processes on this host."),
         LauncherRecord("slurm", "axlearn_core.launch.slurm:Slurm", "A batch job of Slurm."),
+        LauncherRecord("jobset", "axlearn_core.launch.jobset:JobSet", "A JobSet of Kubernetes."),
     ]
 
 
