@@ -8,6 +8,9 @@ import pytest
 from axlearn_core.parallel import ProcessError, check_agreement, from_first, joined, raise_together
 
 
+TIMEOUT = "AXLEARN_INITIALIZATION_TIMEOUT"
+
+
 def cluster(address, index):
     return {"coordinator_address": address, "num_processes": 2, "process_id": index}
 
@@ -20,17 +23,19 @@ def test_alone_nothing_happens():
 def test_a_coordinator_that_does_not_answer_is_named_with_the_time_that_it_had():
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(ProcessError, match=rf"localhost:{port} has not answered within 1 s"):
-        with joined(cluster(f"localhost:{port}", 1), {"AXLEARN_INITIALIZATION_TIMEOUT": "1"}):
-            pass
+    arguments, environment = cluster(f"localhost:{port}", 1), {TIMEOUT: "1"}
+    says = rf"localhost:{port} has not answered within 1 s"
+    with pytest.raises(ProcessError, match=says), joined(arguments, environment):
+        pass
 
 
 def test_a_port_in_use_is_named():
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(ProcessError, match=f"port {port}, .* is in use on this host"):
-            with joined(cluster(f"localhost:{port}", 0), {}):
-                pass
+        says = f"port {port}, .* is in use on this host"
+        arguments = cluster(f"localhost:{port}", 0)
+        with pytest.raises(ProcessError, match=says), joined(arguments, {}):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ class JobSet(Launcher):
             "image": cfg.image,
             "command": ["axl", *job.words],
             "env": self._environment(job),
-            "ports": [{"containerPort": _COORDINATOR_PORT}],
+            "ports": [{"containerPort": _COORDINATOR_PORT, "protocol": "TCP"}],
             "resources": self._resources(),
             "volumeMounts": mounts,
         }
