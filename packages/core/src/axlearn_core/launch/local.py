@@ -129,6 +129,6 @@ def _report(ended: Ended, *, last: bool) -> str:
     assert ended.failed is not None
     code = ended.codes[ended.failed]
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    lines = "".join(f"\n  {line}" for line in ended.last_lines)
+    said = "".join(f"\n  {line}" for line in ended.last_lines) or " none"
     more = "\nThe same command goes on from the last checkpoint" if last else ""
-    return f"process {ended.failed} {how}, and the others with it. Its last lines:{lines}{more}"
+    return f"process {ended.failed} {how}, and the others with it. Its last lines:{said}{more}"
