@@ -7,7 +7,6 @@ import pytest
 
 from axlearn_core.parallel import ProcessError, check_agreement, from_first, joined, raise_together
 
-
 TIMEOUT = "AXLEARN_INITIALIZATION_TIMEOUT"
 
 
