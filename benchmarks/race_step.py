@@ -22,7 +22,7 @@ import jax  # noqa: E402
 from workloads import SIZES, workload  # noqa: E402
 
 from axlearn_core.module import parameter_count  # noqa: E402
-from axlearn_core.training.prefetch import place_batch  # noqa: E402
+from axlearn_core.training.share import place_batch  # noqa: E402
 
 import_seconds = time.time() - import_start
 

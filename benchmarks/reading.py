@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments.text import quickstart
 from axlearn_inputs import PackedInput, prepare
 

@@ -12,7 +12,7 @@ import jax
 from workloads import workload
 
 from axlearn_core.checkpoint.checkpointer import Checkpointer
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 
 SAVES = 5
 

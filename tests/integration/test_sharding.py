@@ -15,7 +15,7 @@ from axlearn_core.config import replace
 from axlearn_core.module import functional
 from axlearn_core.parallel import Placement, placing
 from axlearn_core.training import Trainer
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput

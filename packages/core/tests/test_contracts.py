@@ -1,12 +1,14 @@
 """Every component that core registers under its contract."""
 
 import json
+import shlex
 import struct
 from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import yaml
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from axlearn_core.kernels import (
@@ -24,12 +26,16 @@ from axlearn_core.kernels import (
     same_segment,
     window,
 )
+from axlearn_core.launch.jobset import JobSet
+from axlearn_core.launch.local import Local
+from axlearn_core.launch.slurm import Slurm
 from axlearn_core.module import Constant, FanIn, Normal
 from axlearn_core.observe.writers import JsonlWriter, TensorBoardWriter
 from axlearn_core.testing.contracts import (
     ConfigContract,
     HardwareContract,
     KernelContract,
+    LauncherContract,
     WriterContract,
     check_coverage,
 )
@@ -60,6 +66,36 @@ class TestCPU(HardwareContract):
 
     def device_kinds(self):
         return {"cpu": "host", "cpu 2": None}
+
+
+# Launchers.
+
+
+class TestLocal(LauncherContract):
+    def config(self):
+        return Local.Config(processes=2, port=1234)
+
+    def words(self, text):
+        return [shlex.split(line) for line in text.splitlines()]
+
+
+class TestSlurm(LauncherContract):
+    def config(self):
+        return Slurm.Config(nodes=2, gpus_per_node=4)
+
+    def words(self, text):
+        (line,) = [line for line in text.splitlines() if line.startswith("srun")]
+        return [shlex.split(line.removesuffix("&"))]
+
+
+class TestJobSet(LauncherContract):
+    def config(self):
+        return JobSet.Config(image="registry.example/axl", nodes=2, gpus_per_node=8)
+
+    def words(self, text):
+        (job,) = yaml.safe_load(text)["spec"]["replicatedJobs"]
+        containers = job["template"]["spec"]["template"]["spec"]["containers"]
+        return [container["command"] for container in containers]
 
 
 # Kernels.

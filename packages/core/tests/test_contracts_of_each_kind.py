@@ -479,7 +479,7 @@ def test_a_command_within_another_needs_help_too(axlearn_registry):
         (KernelRecord("mine", target(Detached), "Mine.", op="attention"), "def cases(self, rng):"),
         (CommandRecord("mine", f"{HERE}:explained", "Mine."), 'distribution = "test"'),
         (ExperimentRecord("mine", target(shared), "Mine."), "class TestExperiments(Exp"),
-        (LauncherRecord("mine", target(shared), "Mine."), 'kind = "launcher"'),
+        (LauncherRecord("mine", target(shared), "Mine."), "def config(self):"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )

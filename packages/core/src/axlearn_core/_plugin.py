@@ -3,6 +3,7 @@
 from axlearn_core.plugins import (
     HardwareRecord,
     KernelRecord,
+    LauncherRecord,
     LayerRecord,
     Record,
     WriterRecord,
@@ -114,6 +115,15 @@ def axlearn_layers() -> list[Record]:
         LayerRecord("constant", f"{where}:Constant", "Initializer: every element is one value."),
         LayerRecord("normal", f"{where}:Normal", "Initializer: normal with mean 0."),
         LayerRecord("fan_in", f"{where}:FanIn", "Initializer: variance scale / fan-in (LeCun)."),
+    ]
+
+
+@hookimpl
+def axlearn_launchers() -> list[Record]:
+    return [
+        LauncherRecord("local", "axlearn_core.launch.local:Local", "Processes on this host."),
+        LauncherRecord("slurm", "axlearn_core.launch.slurm:Slurm", "A batch job of Slurm."),
+        LauncherRecord("jobset", "axlearn_core.launch.jobset:JobSet", "A JobSet of Kubernetes."),
     ]
 
 

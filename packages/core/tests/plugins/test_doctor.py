@@ -16,6 +16,7 @@ from axlearn_core.config import Configurable, ConfigModifier
 from axlearn_core.hardware import Hardware
 from axlearn_core.hardware.cpu import CPU
 from axlearn_core.module import Constant, Layer
+from axlearn_core.launch import Launcher
 from axlearn_core.observe.writers import Writer
 from axlearn_core.testing import tiny
 from axlearn_core.training import Input, Learner, Model
@@ -26,6 +27,7 @@ class Sgd(Learner): pass
 class Text(Input): pass
 class Words(Configurable): pass
 class Csv(Writer): pass
+class Starter(Launcher): pass
 class Rule(ConfigModifier): pass
 class Chip(CPU): platform = "acme"
 class Half(Hardware): platform = "acme"
@@ -58,7 +60,7 @@ KINDS = [
     ("experiments", "ExperimentRecord", "experiment", "number", "a function that returns a Train"),
     ("writers", "WriterRecord", "Csv", "Norm", "a subclass of axlearn_core.observe.writers.Wri"),
     ("checkpoint_formats", "CheckpointFormatRecord", "adam", "value", "a class or function"),
-    ("launchers", "LauncherRecord", "adam", "value", "a class or function"),
+    ("launchers", "LauncherRecord", "Starter", "Norm", "a subclass of axlearn_core.launch.Launc"),
     ("commands", "CommandRecord", "command", "adam", "a click command"),
 ]
 FIELDS = {"hardware": "platform='acme'", "kernels": "op='op'", "mesh_rules": "pattern='acme'"}

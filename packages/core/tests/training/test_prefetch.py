@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh
-from axlearn_core.training.prefetch import Prefetcher, place_batch
+from axlearn_core.training.prefetch import Prefetcher
+from axlearn_core.training.share import place_batch
 
 
 class Source:

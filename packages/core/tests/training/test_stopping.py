@@ -19,9 +19,9 @@ def said():
 )
 def test_a_signal_sets_the_reason_and_is_answered_at_once(said, number, reason):
     with stopping_on_signals(said.append) as stop:
-        assert not stop
+        assert not stop.reached(1)
         os.kill(os.getpid(), number)
-        assert stop
+        assert stop.reached(1)
         assert stop.reason == reason
     assert len(said) == 1
     assert "finishing this step" in said[0]
@@ -56,7 +56,7 @@ def test_in_another_thread_signals_are_left_alone(said):
     def run():
         before = signal.getsignal(signal.SIGINT)
         with stopping_on_signals(said.append) as stop:
-            seen.append((signal.getsignal(signal.SIGINT) == before, bool(stop)))
+            seen.append((signal.getsignal(signal.SIGINT) == before, stop.reached(1)))
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -8,6 +8,7 @@ folder is no checkpoint, so a process may be killed at any point.
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import logging
 import queue
@@ -24,6 +25,7 @@ from axlearn_core.checkpoint.catalog import remove_old, step_folder
 from axlearn_core.checkpoint.manifest import write_manifest
 from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.errors import UserError
+from axlearn_core.parallel import ProcessError, from_first, is_first, raise_together
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -38,7 +40,10 @@ class CheckpointError(UserError):
 
 
 class Checkpointer(Configurable):
-    """Saves at a fixed distance and keeps the newest few."""
+    """Saves at a fixed distance and keeps the newest few.
+
+    Every process of a run writes its part of the arrays; process 0 does the rest.
+    """
 
     class Config(Configurable.Config):
         every: int | None = 1000  # steps between checkpoints; null saves only when the run ends
@@ -76,13 +81,18 @@ class Checkpointer(Configurable):
         Raises:
             CheckpointError: if this save or the one before cannot be written.
         """
-        self.wait()  # at most one copy of the state is in host memory
+        failure: CheckpointError | None = None
+        try:
+            self.wait()  # at most one copy of the state is in host memory
+        except CheckpointError as error:
+            failure = error
+        raise_together(failure)
         folder = step_folder(self._directory, step)
         try:
-            if folder.exists():  # left behind by a run that was killed while it saved
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
+            from_first(functools.partial(_make_empty, folder))
             self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
+        except ProcessError:  # which says it already
+            raise
         except Exception as error:
             raise self._cannot_save(step, error) from error
         files = {RUN: json.dumps(facts, indent=1), **texts}
@@ -131,7 +141,7 @@ class Checkpointer(Configurable):
 
     def _finish(self, step: int, folder: Path, files: Mapping[str, str]) -> Path:
         self._orbax().wait_until_finished()
-        if jax.process_index() == 0:
+        if is_first():
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             write_manifest(folder, {"step": step})
@@ -214,6 +224,12 @@ def flatten_state(state: Any) -> dict[str, Any]:
     """Names every array of a state by its path, such as `params.decoder.norm.scale`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _make_empty(folder: Path) -> None:
+    if folder.exists():  # left behind by a run that was killed while it saved
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def _save_args(tree: dict[str, Any]) -> Any:

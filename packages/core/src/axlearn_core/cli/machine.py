@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +44,16 @@ def start(registry: Registry) -> Machine:
         raise HardwareError(problem)
     hardware, _, notes = detect(registry, os.environ)
     return Machine(hardware, [*notes, *apply_environment(hardware, os.environ)])
+
+
+def joined(machine: Machine) -> AbstractContextManager[None]:
+    """Within the block this process is one of those that the environment describes, if it does.
+
+    Enter it before asking jax for devices.
+    """
+    from axlearn_core import parallel
+
+    return parallel.joined(machine.hardware.distributed_arguments(os.environ), os.environ)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from axlearn_core.cli.experiment import (
     run_argument,
     step_option,
 )
-from axlearn_core.cli.machine import start
+from axlearn_core.cli.machine import joined, start
 from axlearn_core.cli.text import table
 from axlearn_core.errors import UserError
 from axlearn_core.plugins import get_registry
@@ -38,13 +38,19 @@ def evaluate(directory: Path, overrides: tuple[str, ...], step: int | None, as_j
     Each PATH=VALUE changes that config, such as evaluations.held_out.max_batches=10.
     """
     checkpoint = _chosen(directory, step)
-    start(get_registry())
+    machine = start(get_registry())
+    from axlearn_core.parallel import is_first
     from axlearn_core.training.saved_run import load_run
 
-    run = load_run(checkpoint, get_registry(), overrides=overrides, writers=[])
-    if not run.trainer.evaluations:
-        raise UserError(f"the config of {directory} has no evaluations; add some to its experiment")
-    values = {e.name: e.run(run.program, run.state) for e in run.trainer.evaluations}
+    with joined(machine):
+        run = load_run(checkpoint, get_registry(), overrides=overrides, writers=[])
+        if not run.trainer.evaluations:
+            raise UserError(
+                f"the config of {directory} has no evaluations; add some to its experiment"
+            )
+        values = {e.name: e.run(run.program, run.state) for e in run.trainer.evaluations}
+    if not is_first():
+        return
     if as_json:
         print_json({"step": checkpoint.step, "evaluations": values})
         return

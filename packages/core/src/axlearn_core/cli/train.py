@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from axlearn_core.cli.experiment import build_trainer, experiment_arguments
-from axlearn_core.cli.machine import choose_mesh_rule, start
+from axlearn_core.cli.machine import choose_mesh_rule, joined, start
 from axlearn_core.plugins import get_registry
 
 
@@ -29,6 +29,8 @@ def train(
     its config; `axl config keys EXPERIMENT` lists the paths.
 
     Ctrl-C and SIGTERM finish the step and save; the same command goes on from there.
+
+    On a cluster start the same command once for each process; `axl launch` does it for you.
     """
     from axlearn_core.training.assemble import assemble
     from axlearn_core.training.stopping import EXIT_INTERRUPTED
@@ -37,11 +39,12 @@ def train(
     machine = start(registry)
     for note in machine.notes:
         click.echo(note)
-    rule = choose_mesh_rule(machine, registry)
-    assembled = assemble(experiment, overrides, registry, mesh_rule=rule)
-    result = build_trainer(assembled.config).run(
-        directory or Path("runs") / experiment.replace(":", "."),
-        experiment=assembled.name,
-        changes=assembled.changes(),
-    )
+    with joined(machine):
+        rule = choose_mesh_rule(machine, registry)
+        assembled = assemble(experiment, overrides, registry, mesh_rule=rule)
+        result = build_trainer(assembled.config).run(
+            directory or Path("runs") / experiment.replace(":", "."),
+            experiment=assembled.name,
+            changes=assembled.changes(),
+        )
     ctx.exit(EXIT_INTERRUPTED if result.reason == "interrupted" else 0)

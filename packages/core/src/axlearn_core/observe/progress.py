@@ -49,6 +49,19 @@ class Progress:
             self._drawn = False
 
 
+class Silence(Progress):
+    """Prints nothing: for the processes of a run that leave it to the first."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def say(self, message: str = "") -> None:
+        pass
+
+    def step(self, step: int, values: Mapping[str, str], *, logged: bool) -> None:
+        pass
+
+
 def count(value: float) -> str:
     """Writes a large number briefly: 1.2M."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):

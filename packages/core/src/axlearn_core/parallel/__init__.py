@@ -1,5 +1,13 @@
-"""Where it lives: the mesh, and the mapping from logical axes to it."""
+"""Where it lives: processes, the mesh, and the mapping from logical axes to it."""
 
+from axlearn_core.parallel.agreement import (
+    check_agreement,
+    from_first,
+    is_first,
+    raise_together,
+    wait_for_all,
+)
+from axlearn_core.parallel.distributed import ProcessError, joined
 from axlearn_core.parallel.exchange import Exchange
 from axlearn_core.parallel.gathering import gathered
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
@@ -37,7 +45,9 @@ __all__ = [
     "PipelineLoss",
     "PipelineShape",
     "Placement",
+    "ProcessError",
     "Work",
+    "check_agreement",
     "check_axes_are_used",
     "check_rules",
     "circular",
@@ -49,9 +59,12 @@ __all__ = [
     "device_count",
     "device_shape",
     "dividing_axes",
+    "from_first",
     "gathered",
     "infer_mesh_shape",
+    "is_first",
     "join_rows",
+    "joined",
     "make_mesh",
     "mesh_axes",
     "microbatch_of",
@@ -62,6 +75,8 @@ __all__ = [
     "parts",
     "per_device",
     "placing",
+    "raise_together",
     "split_rows",
+    "wait_for_all",
     "whole_parameters",
 ]

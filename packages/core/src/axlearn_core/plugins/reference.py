@@ -82,14 +82,20 @@ def role_text(role: str) -> Text:
 
 def described_fields(record: type) -> tuple[Field, ...]:
     """Returns a dataclass's fields with what the docstrings of its classes say of each."""
-    meanings: dict[str, str] = {}
-    for cls in reversed(record.__mro__):
-        _, _, attributes = (inspect.cleandoc(cls.__doc__ or "")).partition("\nAttributes:\n")
-        meanings |= {name: _joined(text) for name, text in _ATTRIBUTE.findall(attributes)}
+    told = meanings(record)
     return tuple(
-        Field(field.name, str(field.type), meanings.get(field.name, ""))
+        Field(field.name, str(field.type), told.get(field.name, ""))
         for field in dataclasses.fields(record)
     )
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """Returns what the docstrings of a class and its bases say of each of their `Attributes:`."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        _, _, attributes = (inspect.cleandoc(each.__doc__ or "")).partition("\nAttributes:\n")
+        found |= {name: _joined(text) for name, text in _ATTRIBUTE.findall(attributes)}
+    return found
 
 
 def _reference(name: str, role: str, specification: Callable[..., Any]) -> HookReference:

@@ -6,13 +6,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
 from axlearn_core.observe.metrics import MetricsQueue
 from axlearn_core.training.input import Input
-from axlearn_core.training.prefetch import place_batch
 from axlearn_core.training.program import Program
+from axlearn_core.training.share import local_batches, place_batch
 from axlearn_core.training.state import TrainState
 from axlearn_core.training.step import EvalStep
 
@@ -66,14 +64,9 @@ class Evaluation(Configurable):
     ) -> Iterator[dict[str, Any]]:
         """Yields `total` and `weight` of one batch after another, without waiting for each."""
         under_way = MetricsQueue()
-        for number, batch in enumerate(self._batches()):
+        batches = local_batches(self.input, program.placement)
+        for number, batch in enumerate(itertools.islice(batches, self._max_batches)):
             loss = step(state, place_batch(batch, program.placement))
             under_way.add(number, loss._asdict())
             yield from (arrived.values for arrived in under_way.arrived())
         yield from (arrived.values for arrived in under_way.drain())
-
-    def _batches(self) -> Iterator[dict[str, Any]]:
-        batches = self.input.batches(
-            process_index=jax.process_index(), process_count=jax.process_count()
-        )
-        return itertools.islice(batches, self._max_batches)

@@ -57,7 +57,12 @@ class Input(Configurable):
         batch_size: int = REQUIRED  # rows per step, over all processes
 
     def batches(self, *, process_index: int = 0, process_count: int = 1) -> BatchIterator:
-        """Returns an iterator over this process's rows: a contiguous slice of each batch."""
+        """Returns an iterator over this process's rows: a contiguous slice of each batch.
+
+        Args:
+            process_index: of those that read different rows, from 0.
+            process_count: how many of them there are. Processes that share rows count as one.
+        """
         raise NotImplementedError(type(self))
 
     def batch_shape(self) -> BatchShape:

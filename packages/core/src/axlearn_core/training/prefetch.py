@@ -8,19 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from axlearn_core.parallel import Placement
 from axlearn_core.training.input import BatchIterator
 from axlearn_core.training.model import Batch
-
-
-def place_batch(batch: dict[str, Any], placement: Placement) -> Batch:
-    """Makes global arrays of this process's rows."""
-    return {
-        name: jax.make_array_from_process_local_data(placement.batch(value.ndim), value)
-        for name, value in batch.items()
-    }
+from axlearn_core.training.share import place_batch
 
 
 class Prefetcher:

@@ -12,10 +12,10 @@ from axlearn_core.observe.writers import Kind, Writer
 from axlearn_core.plugins import (
     CheckpointSaved,
     EvalCompleted,
+    HookCaller,
     RunFinished,
     RunStarted,
     StepCompleted,
-    get_registry,
 )
 
 
@@ -31,6 +31,7 @@ class Report:
         progress: Progress,
         writers: Sequence[Writer],
         performance: Performance,
+        hook: HookCaller,
         *,
         max_step: int,
         log_every: int,
@@ -40,7 +41,7 @@ class Report:
         self._performance = performance
         self._max_step = max_step
         self._log_every = log_every
-        self._hook = get_registry().hook
+        self._hook = hook
         self._watched = bool(self._hook.implementers("axlearn_step_completed"))
         self._first_step = 0
         self.last: dict[str, dict[str, float]] = {}

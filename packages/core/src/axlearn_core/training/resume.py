@@ -6,10 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from axlearn_core.checkpoint import CheckpointInfo, newest_intact, remove_incomplete, set_aside
+from axlearn_core.checkpoint import (
+    CheckpointInfo,
+    newest_intact,
+    remove_incomplete,
+    set_aside,
+    step_folder,
+)
 from axlearn_core.checkpoint.checkpointer import read_facts
 from axlearn_core.errors import UserError
 from axlearn_core.observe.progress import Progress
+from axlearn_core.parallel import from_first
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import Input
 from axlearn_core.training.run_directory import RunDirectory, describe
@@ -18,11 +25,16 @@ from axlearn_core.training.run_directory import RunDirectory, describe
 def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> CheckpointInfo | None:
     """Returns the checkpoint to go on from, None to begin, and says why.
 
-    What killed saves have left is removed; damaged checkpoints are set aside.
+    Process 0 looks: what killed saves have left is removed; damaged checkpoints are set aside.
 
     Raises:
         UserError: if the input would not go on with the batches that the checkpoint expects.
     """
+    step = from_first(lambda: _find_step(run, source, progress))
+    return None if step is None else CheckpointInfo(step, step_folder(run.path, step), "complete")
+
+
+def _find_step(run: RunDirectory, source: Input, progress: Progress) -> int | None:
     for line in describe(run.changes):
         progress.say(f"changed since the last session: {line}")
     if removed := remove_incomplete(run.path):
@@ -41,7 +53,7 @@ def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> Che
     for line in _differing(facts["plugins"], get_registry().fingerprint()):
         progress.say(f"plugin changed since step {info.step}: {line}")
     progress.say(f"resuming from step {info.step}")
-    return info
+    return info.step
 
 
 def _check_same_input(facts: Mapping[str, Any], source: Input) -> None:

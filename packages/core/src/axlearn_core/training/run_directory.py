@@ -1,7 +1,8 @@
 """The directory of a run: one run at a time, and never another experiment's.
 
 It holds `run.json` (the config's values and how it was made), `metrics.jsonl`, `performance.jsonl`
-and `checkpoints/`.
+and `checkpoints/`. All processes of a run share it; process 0 holds its lock, and writes all but
+the arrays of checkpoints.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import fcntl
 import fnmatch
 import json
 import os
+import socket
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +22,11 @@ from typing import Any, NamedTuple
 from axlearn_core.config import ConfigBase, Difference
 from axlearn_core.config.text import canonical, flat
 from axlearn_core.errors import UserError
+from axlearn_core.parallel import from_first, is_first, raise_together
 
 RUN = "run.json"
 CONFIG = "config.json"
+_SHARED_WITHIN = 60  # seconds in which a network file system must show what another host wrote
 
 # What may change between two sessions of one run, because no earlier step depends on it.
 FREE_TO_CHANGE = (
@@ -46,7 +52,7 @@ class RunDirectoryError(UserError):
 
 
 class RunDirectory(NamedTuple):
-    """A directory that this process has locked.
+    """A directory that this run has locked.
 
     Attributes:
         path: where it is.
@@ -64,9 +70,23 @@ def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterat
     """Locks the directory for the run that `config` describes, creating it if need be.
 
     Raises:
-        RunDirectoryError: if it cannot be written, another process trains in it, or it holds a run
-            of another config (the differences are listed).
+        RunDirectoryError: if it cannot be written, another run trains in it, it holds a run of
+            another config (the differences are listed), or the processes of this one do not all see
+            the same directory.
     """
+    with contextlib.ExitStack() as stack:
+        session, is_new, changes = from_first(
+            lambda: stack.enter_context(_locked(path, config, facts))
+        )
+        raise_together(None if is_first() else _not_shared(path, session))
+        yield RunDirectory(path, [Difference(*change) for change in changes], is_new)
+
+
+@contextlib.contextmanager
+def _locked(
+    path: Path, config: ConfigBase, facts: Mapping[str, Any]
+) -> Iterator[tuple[str, bool, list[Difference]]]:
+    """Does the work of process 0: gives the session's name, and what `RunDirectory` tells."""
     with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("a+")
@@ -74,9 +94,25 @@ def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterat
         _lock(lock.fileno(), path)
         is_new = not (path / RUN).exists()
         changes = [] if is_new else _compare(path, config)
+        session = uuid.uuid4().hex
         with _writing(path):
-            _write_atomically(path / RUN, {**facts, "config": flat(config)})
-        yield RunDirectory(path, changes, is_new)
+            _write_atomically(path / RUN, {**facts, "session": session, "config": flat(config)})
+        yield session, is_new, changes
+
+
+def _not_shared(path: Path, session: str) -> RunDirectoryError | None:
+    """Returns an error if process 0 has written to a directory that is not the one seen here."""
+    deadline = time.monotonic() + _SHARED_WITHIN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads((path / RUN).read_text(encoding="utf-8"))["session"] == session:
+                return None
+        time.sleep(0.2)
+    return RunDirectoryError(
+        f"{path.absolute()} on {socket.gethostname()} is not the directory that process 0 writes "
+        "to. All processes need one that they share, such as on a network file system: choose "
+        "another --dir"
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Stopping well: SIGTERM and Ctrl-C finish the step, save, and end the run."""
+"""Stopping well: SIGTERM and Ctrl-C finish the step, save, and end the run.
+
+Of several processes, all must stop after the same step, whichever of them got the signal. JAX's
+preemption service sees to it: its own handler of SIGTERM tells the coordinator, which tells all.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Literal
+
+import jax
+from jax.experimental import multihost_utils
 
 Reason = Literal["preempted", "interrupted"]
 
@@ -22,8 +29,12 @@ class StopRequest:
         self.reason: Reason | None = None
         self._say = say
 
-    def __bool__(self) -> bool:
-        return self.reason is not None
+    def reached(self, step: int) -> bool:
+        """Whether the run is to end after this step. Ask after every step, on every process."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.reason = self.reason or "preempted"
+            return True
+        return jax.process_count() == 1 and self.reason is not None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Reacts to a signal: the first one asks, a second Ctrl-C ends the process at once."""
@@ -33,6 +44,8 @@ class StopRequest:
         elif self.reason is None:
             self.reason = "interrupted"
             self._tell("Ctrl-C: finishing this step, then saving; press it again to stop at once")
+            if jax.process_count() > 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # for jax's handler, which tells the others
         else:
             self._tell(
                 "Ctrl-C again: stopped without saving. Complete checkpoints are intact; the same "
@@ -55,7 +68,8 @@ def stopping_on_signals(say: Callable[[str], None]) -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {n: signal.signal(n, request.handle) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGTERM, signal.SIGINT]
+    before = {number: signal.signal(number, request.handle) for number in numbers}
     try:
         yield request
     finally:

@@ -28,6 +28,8 @@ def summary_lines(
 ) -> list[str]:
     """Returns the summary that stands above a run."""
     mesh = program.placement.mesh
+    processes = len({device.process_index for device in mesh.devices.flat})
+    over = f" over {processes} processes" if processes > 1 else ""
     axes = {axis: ways for axis, ways in mesh.shape.items() if ways > 1} or "1 device"
     kind = mesh.devices.flat[0].device_kind
     shape = {name: dims for name, (dims, _) in batch_shape.items()}
@@ -42,7 +44,7 @@ def summary_lines(
         lines.append(f"  changed   ... and {len(changes) - _MOST_CHANGES} more (axl config diff)")
     return [
         *lines,
-        f"devices     {mesh.size} x {kind}, mesh {axes}",
+        f"devices     {mesh.size} x {kind}{over}, mesh {axes}",
         f"parameters  {count(parameter_count(program.model.parameter_specs()))}, "
         f"train state {size(state_bytes)} in all",
         f"batch       {rows}{per_row} per step, {max_step} steps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +13,23 @@ import jax
 
 from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
+from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
 from axlearn_core.observe.performance import Performance
-from axlearn_core.observe.progress import Progress, size
+from axlearn_core.observe.progress import Progress, Silence, size
 from axlearn_core.observe.utilization import Utilization
 from axlearn_core.observe.writers import JsonlWriter, Writer
-from axlearn_core.parallel import DEFAULT_RULES, Placement, check_rules, make_mesh
-from axlearn_core.plugins import get_registry
+from axlearn_core.parallel import (
+    DEFAULT_RULES,
+    Placement,
+    check_agreement,
+    check_rules,
+    is_first,
+    make_mesh,
+    wait_for_all,
+)
+from axlearn_core.plugins import Registry, get_registry
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.input import Input
@@ -32,6 +42,7 @@ from axlearn_core.training.report import Report
 from axlearn_core.training.result import Result
 from axlearn_core.training.resume import find_checkpoint
 from axlearn_core.training.run_directory import RunDirectory, open_run
+from axlearn_core.training.share import local_batches
 from axlearn_core.training.state import TrainState, split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
@@ -131,8 +142,10 @@ class Trainer(Configurable):
     ) -> Result:
         """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
 
+        Every process of a run calls this; process 0 alone prints, writes metrics, tells plugins.
+
         Args:
-            directory: of this run and no other.
+            directory: of this run and no other; all its processes share it.
             experiment: its name, for people.
             changes: lines that say what differs from the experiment and where that was set.
             progress: where to print; standard output by default.
@@ -140,8 +153,10 @@ class Trainer(Configurable):
         Raises:
             UserError: for what the user can mend; everything saved so far stays intact.
         """
-        progress = progress or Progress(self.config.max_step)
-        facts = {"experiment": experiment, "plugins": get_registry().fingerprint()}
+        plugins = get_registry().fingerprint()
+        check_agreement(self._agreed_facts(plugins, directory))
+        progress = (progress or Progress(self.config.max_step)) if is_first() else Silence()
+        facts = {"experiment": experiment, "plugins": plugins}
         use_compile_cache(self.config.compile_cache)
         with (
             open_run(directory, self.config, facts) as run,
@@ -180,9 +195,7 @@ class Trainer(Configurable):
         state: TrainState = (
             restore(newest.path, program.state) if newest else program.initial_state()
         )
-        batches = self.input.batches(
-            process_index=jax.process_index(), process_count=jax.process_count()
-        )
+        batches = local_batches(self.input, program.placement)
         if newest:
             batches.set_state(facts["input"])
 
@@ -196,7 +209,12 @@ class Trainer(Configurable):
             )
             checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
             report = Report(
-                progress, self.writers, performance, max_step=cfg.max_step, log_every=cfg.log_every
+                progress,
+                self.writers if is_first() else [],
+                performance,
+                get_registry().hook if is_first() else Registry().hook,
+                max_step=cfg.max_step,
+                log_every=cfg.log_every,
             )
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
@@ -223,7 +241,7 @@ class Trainer(Configurable):
                 for saved in checkpointer.poll():
                     report.saved(*saved)
 
-                last = step == max_step or bool(stop)  # a later signal ends the next step
+                last = stop.reached(step) or step == max_step  # a later signal ends the next step
                 evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
                 if evaluations or last or checkpointer.due(step):
                     for arrived in under_way.drain():
@@ -241,12 +259,12 @@ class Trainer(Configurable):
                     self._check_and_report(arrived, report, prefetcher.waited)
                 if step > first and not checkpointer.due(step):
                     self._save(session, step, state, input_state)
-                checkpointer.wait()
+                _finish(checkpointer)
                 raise UserError(
                     f"the input ended after step {step}, which is saved, and max_step is "
                     f"{max_step}. Let the input repeat, or set max_step={max(step, 1)}"
                 )
-            checkpointer.wait()
+            _finish(checkpointer)
             reason = "completed" if step == max_step else stop.reason or "interrupted"
             return step, reason
         except Exception as error:
@@ -300,6 +318,16 @@ class Trainer(Configurable):
             "values": dict(report.last),  # as of now: it is written while the run goes on
         }
 
+    def _agreed_facts(self, plugins: Mapping[str, str], directory: Path) -> dict[str, str]:
+        """Returns what must be the same on every process for them to compute the same."""
+        return {
+            "jax": jax.__version__,
+            "jaxlib": version("jaxlib"),
+            "directory": str(directory),
+            **{f"plugin {name}": installed for name, installed in plugins.items()},
+            **{f"config {path}": value for path, value in flat(self.config).items()},
+        }
+
     def _config_texts(self) -> dict[str, str]:
         texts = {"config.txt": to_text(self.config)}
         try:
@@ -307,3 +335,9 @@ class Trainer(Configurable):
         except ConfigError as error:  # a component that no plugin registers, used from Python
             texts["config.json.missing"] = str(error)
         return texts
+
+
+def _finish(checkpointer: Checkpointer) -> None:
+    """Waits until the last checkpoint is complete, which process 0 is the last to know."""
+    checkpointer.wait()
+    wait_for_all("the last checkpoint is complete")

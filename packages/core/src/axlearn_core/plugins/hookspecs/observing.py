@@ -1,7 +1,8 @@
 """Hooks that observe a run.
 
-Process: every process that trains, in the thread of the training loop, on the host and never inside
-    jit. The loop waits for the call, so what takes long belongs into a thread of the plugin's own.
+Process: process 0 of those that train a run, in the thread of the training loop, on the host and
+    never inside jit. The loop waits for the call, and so do the other processes; what takes long
+    belongs into a thread of the plugin's own.
 On an exception: it is logged with the plugin's name, and the run goes on. After three, in
     whichever of its observers, the plugin's observers are not called again in that run. With
     AXLEARN_STRICT_PLUGINS=1 the first one stops the run.

@@ -261,10 +261,10 @@ def axlearn_checkpoint_formats() -> Sequence[CheckpointFormatRecord]:
 
 @hookspec
 def axlearn_launchers() -> Sequence[LauncherRecord]:
-    """Launchers: ways to start a run on other machines.
+    """Launchers: ways to start a run on several processes or machines.
 
-    Target: free: no contract is written yet.
-    Read by: nothing yet but `axl components`.
+    Target: a `Launcher`.
+    Read by: `axl launch NAME`, whose options are the fields of the launcher's config.
 
     Example:
         from axlearn_core.plugins import LauncherRecord, hookimpl

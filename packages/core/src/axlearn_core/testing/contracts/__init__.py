@@ -8,6 +8,7 @@ from axlearn_core.testing.contracts.data_source import DataSourceContract
 from axlearn_core.testing.contracts.experiment import ExperimentContract
 from axlearn_core.testing.contracts.hardware import HardwareContract
 from axlearn_core.testing.contracts.kernel import KernelContract
+from axlearn_core.testing.contracts.launcher import LauncherContract
 from axlearn_core.testing.contracts.layer import LayerContract
 from axlearn_core.testing.contracts.learner import LearnerContract
 from axlearn_core.testing.contracts.mesh_rules import MeshRuleContract
@@ -33,6 +34,7 @@ __all__ = [
     "WriterContract",
     "ExperimentContract",
     "CommandContract",
+    "LauncherContract",
     "NamedContract",
     "assert_trees_close",
     "check_coverage",

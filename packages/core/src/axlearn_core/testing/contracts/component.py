@@ -19,8 +19,8 @@ class ComponentContract:
 class NamedContract(ComponentContract):
     """A component that is called by its registered name, and can be imported.
 
-    For kinds that are built from no config. It is all there is for checkpoint formats and
-    launchers, of which no two promise the same.
+    For kinds that are built from no config. It is all there is for checkpoint formats, of
+    which no two promise the same.
     """
 
     kind: ClassVar[str]

@@ -18,6 +18,7 @@ from axlearn_core.testing.contracts.data_source import DataSourceContract
 from axlearn_core.testing.contracts.experiment import ExperimentContract
 from axlearn_core.testing.contracts.hardware import HardwareContract
 from axlearn_core.testing.contracts.kernel import KernelContract
+from axlearn_core.testing.contracts.launcher import LauncherContract
 from axlearn_core.testing.contracts.layer import LayerContract
 from axlearn_core.testing.contracts.learner import LearnerContract
 from axlearn_core.testing.contracts.mesh_rules import MeshRuleContract
@@ -41,7 +42,7 @@ CONTRACTS: Final[dict[str, type[ComponentContract]]] = {
     "experiment": ExperimentContract,
     "writer": WriterContract,
     "checkpoint-format": NamedContract,
-    "launcher": NamedContract,
+    "launcher": LauncherContract,
     "command": CommandContract,
 }
 """The contract of each kind."""

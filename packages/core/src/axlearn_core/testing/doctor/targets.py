@@ -111,6 +111,6 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "experiment": _experiment,
     "writer": _subclass("axlearn_core.observe.writers:Writer"),
     "checkpoint-format": _callable,
-    "launcher": _callable,
+    "launcher": _subclass("axlearn_core.launch:Launcher"),
     "command": _command,
 }

@@ -1,0 +1,145 @@
+"""Runs processes side by side until all have ended, or one has failed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 15  # in which the others may say what they know of a failure
+_LAST_LINES = 12
+_NOISE = "[Gloo]"  # a line for each group of devices that communicate
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a set of processes ended.
+
+    Attributes:
+        codes: their exit codes; negative for a signal.
+        failed: the first that failed, or None.
+        last_lines: what that one has printed last.
+        stopped: the signal that this process got and passed on as SIGTERM, or None.
+    """
+
+    codes: list[int]
+    failed: int | None
+    last_lines: list[str]
+    stopped: int | None
+
+
+def supervise(
+    command: Sequence[str], environments: Sequence[Mapping[str, str]], *, all_output: bool
+) -> Ended:
+    """Runs a command once in each environment.
+
+    SIGTERM and Ctrl-C reach all of them as SIGTERM; a second signal kills them. When one fails, the
+    others get a moment to end by themselves, and are killed then.
+
+    Args:
+        command: the words.
+        environments: all variables of each process.
+        all_output: whether to print what all of them print, with their numbers, or only the first.
+    """
+    processes: list[_Child] = []
+    failed: int | None = None
+    with _passing_on_signals(processes) as signals:
+        try:
+            for index, environment in enumerate(environments):
+                processes.append(_Child(command, environment, index, all_output))
+            if signals:  # which came before all could get it
+                for child in processes:
+                    child.terminate()
+            failed = _wait(processes)
+        finally:
+            for child in processes:
+                child.kill()
+    codes = [child.finish() for child in processes]
+    lines = list(processes[failed].last) if failed is not None else []
+    return Ended(codes, failed, lines, signals[0] if signals else None)
+
+
+def _wait(processes: Sequence[_Child]) -> int | None:
+    """Returns the first that failed, after the others' grace, or None when all ended well."""
+    failed: int | None = None
+    deadline = 0.0
+    while True:
+        codes = [child.poll() for child in processes]
+        if failed is None:
+            failed = next((index for index, code in enumerate(codes) if code), None)
+            deadline = time.monotonic() + _GRACE_SECONDS
+        if None not in codes or (failed is not None and time.monotonic() > deadline):
+            return failed
+        time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _passing_on_signals(processes: Sequence[_Child]) -> Iterator[list[int]]:
+    got: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+        for child in processes:
+            child.terminate() if len(got) == 1 else child.kill()
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield got
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Child:
+    """One process, whose output a thread reads."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], index: int, shown: bool
+    ):
+        self.last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._prefix = f"[{index}] " if shown else ("" if index == 0 else None)
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is the supervisor's
+        )
+        self._reader = threading.Thread(target=self._read, name=f"output {index}", daemon=True)
+        self._reader.start()
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Kills the process and what it has started, which would keep its output open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def finish(self) -> int:
+        code = self._process.wait()
+        self._reader.join()
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                if not line.startswith(_NOISE):
+                    self.last.append(line.rstrip())
+                    if self._prefix is not None:
+                        print(f"{self._prefix}{line}", end="", flush=True)
