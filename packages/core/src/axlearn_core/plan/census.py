@@ -1,0 +1,420 @@
+"""What a traced step holds: which arrays it makes, until when, and which products it computes.
+
+The step is traced once, whole and without any mesh. Logical axes are carried from parameters and
+batch to everything that is computed of them. How much of it falls on one device of some mesh is
+then arithmetic: see `demand`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+from axlearn_core.plan.labels import Array, Dim, Dims, joined, labelled, matched, reshaped
+
+
+class Operand(NamedTuple):
+    """What a product reads."""
+
+    array: Array
+    parameter: str | None  # its path, if it is one (or a slice, or a cast, of one)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A sum of products, or a plain sum (without `flops`), over some dimensions.
+
+    Attributes:
+        flops: of all devices together.
+        operands: what is read.
+        out: what is made of it.
+        summed: the dimensions that are summed over.
+        ragged: whether rows meet the weights of their own groups only.
+    """
+
+    flops: float
+    operands: tuple[Operand, ...]
+    out: Array
+    summed: Dims
+    ragged: bool = False
+
+
+@dataclass(frozen=True)
+class KeysOrValues:
+    """Keys or values of an attention layer, which context parallelism passes around."""
+
+    array: Array
+
+
+Event = Product | KeysOrValues
+
+
+@dataclass
+class Step:
+    """One operation of a body, with what lives in it."""
+
+    made: list[Array] = field(default_factory=list)
+    freed: list[Array] = field(default_factory=list)  # after it
+    events: list[Event] = field(default_factory=list)
+    inner: Body | None = None
+    trips: int = 1
+
+
+@dataclass
+class Body:
+    """The operations of a program, or of a loop's body, in their order."""
+
+    steps: list[Step]
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a step of training holds, besides its state.
+
+    Attributes:
+        body: the program.
+        notes: what could not be counted.
+    """
+
+    body: Body
+    notes: tuple[str, ...]
+
+
+class Value(NamedTuple):
+    """What a variable stands for."""
+
+    array: Array
+    roots: frozenset[int]  # buffers that have to live for it; none is a constant
+    stored: bool  # whether it is such a buffer, and not computed where it is read
+    parameter: str | None = None
+
+
+def take_census(
+    closed: ClosedJaxpr, axes: Sequence[tuple[str | None, ...]], parameters: Sequence[str | None]
+) -> Census:
+    """Walks over a traced step.
+
+    Args:
+        closed: the program, of flat arguments.
+        axes: the logical axes of each argument.
+        parameters: the path of each argument that is a parameter, else None.
+    """
+    arguments = [
+        Array(labelled(var.aval.shape, names), _itemsize(var.aval))
+        for var, names in zip(closed.jaxpr.invars, axes, strict=True)
+    ]
+    known: dict[tuple[int, ...], Dims] = {}
+    for array, path in zip(arguments, parameters, strict=True):
+        if path is not None:
+            known.setdefault(array.shape, array.dims)
+            known.setdefault(array.shape[1:], array.dims[1:])  # of one layer
+    recorder = _Recorder(known)
+    recorder.run(
+        closed.jaxpr,
+        [
+            recorder.outside(array, path)
+            for array, path in zip(arguments, parameters, strict=True)
+        ],
+    )
+    return Census(recorder.body(), tuple(sorted(recorder.notes)))
+
+
+class _Recorder:
+    """Walks one body."""
+
+    def __init__(self, known: dict[tuple[int, ...], Dims]):
+        self.notes: set[str] = set()
+        self._known = known  # dimensions of parameters, by shape
+        self._steps: list[Step] = []
+        self._buffers: dict[int, Array] = {}  # that this body makes
+        self._last_use: dict[int, int] = {}
+        self._next = 0
+
+    def body(self) -> Body:
+        for root, step in self._last_use.items():
+            if root in self._buffers:
+                self._steps[step].freed.append(self._buffers[root])
+        return Body(self._steps)
+
+    def outside(self, array: Array, parameter: str | None = None) -> Value:
+        """Returns the value of what is there before the body runs."""
+        self._next += 1
+        return Value(array, frozenset([self._next]), True, parameter)
+
+    def run(self, jaxpr: Jaxpr, arguments: Sequence[Value]) -> list[Value]:
+        values = dict(zip(jaxpr.invars, arguments, strict=True))
+        values |= {var: self._constant(var.aval) for var in jaxpr.constvars}
+
+        def read(var: Any) -> Value:
+            return self._constant(var.aval) if isinstance(var, Literal) else values[var]
+
+        for eqn in jaxpr.eqns:
+            results = self._visit(eqn, [read(var) for var in eqn.invars])
+            values |= zip(eqn.outvars, results, strict=True)
+        results = [read(var) for var in jaxpr.outvars]
+        self._use(*results)
+        return results
+
+    # One operation.
+
+    def _visit(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
+        name = eqn.primitive.name
+        called = _called(eqn)
+        if called is not None:
+            return self.run(called, args)
+        if name == "scan":
+            return self._scan(eqn, args)
+        if name in ("while", "cond"):
+            return self._choice_or_loop(eqn, args)
+        if name in ("dot_general", "ragged_dot_general", "conv_general_dilated"):
+            return [self._product(eqn, args)]
+        if name == "pallas_call":
+            return self._kernel(eqn, args)
+        if name.startswith(("reduce_", "arg")) and "axes" in eqn.params:
+            return [self._reduction(eqn, args[0], out.aval) for out in eqn.outvars]
+        if name == "gather":
+            return [self._lookup(eqn, args)]
+        if name.startswith("scatter"):
+            return [self._scatter(eqn, args)]
+        if name == "name" and re.search("attention_(key|value)$", eqn.params["name"]):
+            self._step(args, events=[KeysOrValues(args[0].array)])
+        return [self._entrywise(eqn, args, out.aval) for out in eqn.outvars]
+
+    def _scan(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
+        consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+        length, jaxpr = eqn.params["length"], eqn.params["jaxpr"].jaxpr
+        args = [self._stored(arg) for arg in args]
+        own, init, xs = args[:consts], args[consts : consts + carries], args[consts + carries :]
+        slices = [v._replace(array=Array(v.array.dims[1:], v.array.itemsize)) for v in xs]
+        # A carry may get its names in the body, so that the second walk is the one that counts.
+        for _ in range(2):
+            inner = _Recorder(self._known)
+            outside = [inner.outside(v.array, v.parameter) for v in (*own, *init, *slices)]
+            results = inner.run(jaxpr, outside)
+            init = [
+                v._replace(array=Array(_either(v.array.dims, r.array.dims), v.array.itemsize))
+                for v, r in zip(init, results[:carries], strict=True)
+            ]
+        self.notes |= inner.notes
+        body = inner.body()
+        out = [r.array for r in results[:carries]] + [
+            Array((Dim(length), *r.array.dims), r.array.itemsize) for r in results[carries:]
+        ]
+        return self._made(args, out, inner=body, trips=length)
+
+    def _choice_or_loop(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
+        params = eqn.params
+        if eqn.primitive.name == "cond":
+            closed = max(params["branches"], key=lambda branch: len(branch.jaxpr.eqns))
+            args = args[1:]
+        else:
+            self.notes.add("a loop whose length only the data tell counts as one round")
+            closed = params["body_jaxpr"]
+            args = args[params["cond_nconsts"] :]
+        args = [self._stored(arg) for arg in args]
+        inner = _Recorder(self._known)
+        outside = [inner.outside(v.array, v.parameter) for v in args]
+        results = inner.run(closed.jaxpr, outside)
+        self.notes |= inner.notes
+        return self._made(args, [r.array for r in results], inner=inner.body())
+
+    def _product(self, eqn: JaxprEqn, args: list[Value]) -> Value:
+        left, right = args[0].array.dims, args[1].array.dims
+        shape = eqn.outvars[0].aval.shape
+        ragged = eqn.primitive.name == "ragged_dot_general"
+        if eqn.primitive.name == "conv_general_dilated":
+            dims, summed = matched(shape, left), ()
+            out_features = eqn.params["dimension_numbers"].rhs_spec[0]
+            flops = 2.0 * math.prod(shape) * args[1].array.bytes
+            flops /= args[1].array.itemsize * right[out_features].size
+        else:
+            numbers = eqn.params["ragged_dot_dimension_numbers" if ragged else "dimension_numbers"]
+            if ragged:
+                numbers = numbers.dot_dimension_numbers
+            (left_sum, right_sum), (left_batch, right_batch) = numbers
+            summed = _paired([left[i] for i in left_sum], [right[i] for i in right_sum])
+            flops = 2.0 * math.prod(shape) * math.prod(dim.size for dim in summed)
+            batch = _paired([left[i] for i in left_batch], [right[i] for i in right_batch])
+            free = [d for i, d in enumerate(left) if i not in (*left_sum, *left_batch)]
+            free += [d for i, d in enumerate(right) if i not in (*right_sum, *right_batch)]
+            dims = (*batch, *free)
+            if ragged:
+                groups = len(args[2].array.dims) and args[2].array.dims[-1].size
+                if len(dims) != len(shape) or tuple(d.size for d in dims) != tuple(shape):
+                    dims = matched(shape, dims)
+                if shape and shape[0] == groups:  # the weights' gradient: each row in one group
+                    dims = self._like_a_parameter(shape, dims)
+                    flops /= groups
+        out = Array(dims, _itemsize(eqn.outvars[0].aval))
+        operands = tuple(Operand(v.array, v.parameter) for v in args[:2])
+        product = Product(flops, operands, out, summed, ragged)
+        return self._made(args, [out], events=[product])[0]
+
+    def _kernel(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
+        estimate = eqn.params.get("cost_estimate")
+        if estimate is None:
+            self.notes.add("a kernel that does not estimate its own cost counts as no operations")
+        out = []
+        for var in eqn.outvars:
+            shape = var.aval.shape
+            best = next((v.array.dims for v in args if v.array.shape == shape), None)
+            dims = best or max((matched(shape, v.array.dims) for v in args), key=_named)
+            out.append(Array(dims, _itemsize(var.aval)))
+        operands = tuple(Operand(v.array, None) for v in args)
+        flops = float(estimate.flops) if estimate is not None else 0.0
+        return self._made(args, out, events=[Product(flops, operands, out[0], ())])
+
+    def _reduction(self, eqn: JaxprEqn, arg: Value, aval: Any) -> Value:
+        axes = eqn.params["axes"]
+        kept = tuple(dim for i, dim in enumerate(arg.array.dims) if i not in axes)
+        out = Array(kept, _itemsize(aval))
+        summed = tuple(arg.array.dims[i] for i in axes)
+        event = Product(0.0, (), out, summed)
+        return self._made([arg], [out], events=[event])[0]
+
+    def _lookup(self, eqn: JaxprEqn, args: list[Value]) -> Value:
+        """Reads rows: the result has the dimensions of the indices, then those of a row."""
+        table, indices = args[0].array, args[1].array
+        shape = eqn.outvars[0].aval.shape
+        numbers = eqn.params["dimension_numbers"]
+        rest = iter(dim for i, dim in enumerate(table.dims) if i not in numbers.collapsed_slice_dims)
+        index_dims = iter(indices.dims[:-1])
+        dims = []
+        for place, size in enumerate(shape):
+            dim = next(rest if place in numbers.offset_dims else index_dims, Dim(size))
+            dims.append(dim if dim.size == size else Dim(size))
+        out = Array(tuple(dims), _itemsize(eqn.outvars[0].aval))
+        read = Operand(table, args[0].parameter)
+        summed = tuple(table.dims[i] for i in numbers.collapsed_slice_dims)
+        event = Product(0.0, (read,), out, summed if read.parameter else ())
+        return self._made(args, [out], events=[event])[0]
+
+    def _scatter(self, eqn: JaxprEqn, args: list[Value]) -> Value:
+        """Writes rows in place; the gradient of a table sums over the tokens that read it."""
+        target, updates = args[0].array, args[2].array
+        dims = self._like_a_parameter(target.shape, target.dims)
+        out = Array(dims, target.itemsize)
+        summed = tuple(d for d in updates.dims if d.names and d not in dims)
+        return self._made(args, [out], events=[Product(0.0, (), out, summed)])[0]
+
+    def _entrywise(self, eqn: JaxprEqn, args: list[Value], aval: Any) -> Value:
+        array = Array(self._dims(eqn, args, aval), _itemsize(aval))
+        roots = frozenset[int]().union(*(v.roots for v in args))
+        heavy = {v.roots for v in args if v.roots and 2 * v.array.bytes >= array.bytes}
+        if len(heavy) > 1 or eqn.primitive.name in _ALWAYS_MADE:
+            return self._made(args, [array])[0]
+        parameter = next((v.parameter for v in args if v.parameter is not None), None)
+        same = eqn.primitive.name in ("name", "reshape", "squeeze", "expand_dims")
+        return Value(array, roots, same and all(v.stored for v in args), parameter)
+
+    def _dims(self, eqn: JaxprEqn, args: list[Value], aval: Any) -> Dims:
+        name, shape = eqn.primitive.name, getattr(aval, "shape", ())
+        if not args:
+            return tuple(map(Dim, shape))
+        first = args[0].array.dims
+        if name == "transpose":
+            return tuple(first[i] for i in eqn.params["permutation"])
+        if name == "reshape":
+            return reshaped(first, shape)
+        if name == "broadcast_in_dim":
+            places = dict(zip(eqn.params["broadcast_dimensions"], first, strict=True))
+            found = [places.get(i, Dim(size)) for i, size in enumerate(shape)]
+            return tuple(
+                d if d.size == size else Dim(size) for d, size in zip(found, shape, strict=True)
+            )
+        if name in ("slice", "dynamic_slice", "pad", "concatenate", "split"):
+            return tuple(_resized(d, size) for d, size in zip(first, shape, strict=True))
+        dims = joined(shape, [v.array.dims for v in args])
+        return dims if any(d.names for d in dims) else matched(shape, first)
+
+    # Buffers.
+
+    def _made(
+        self,
+        args: Sequence[Value],
+        arrays: Sequence[Array],
+        *,
+        events: Sequence[Event] = (),
+        inner: Body | None = None,
+        trips: int = 1,
+    ) -> list[Value]:
+        step = self._step(args, events=events, inner=inner, trips=trips)
+        values = []
+        for array in arrays:
+            value = self.outside(array)
+            (root,) = value.roots
+            self._buffers[root] = array
+            step.made.append(array)
+            values.append(value)
+        self._use(*values)
+        return values
+
+    def _stored(self, value: Value) -> Value:
+        """Writes a value that would be computed where it is read; loops read what is there."""
+        if value.stored:
+            return value
+        return self._made([value], [value.array])[0]._replace(parameter=value.parameter)
+
+    def _step(self, args: Sequence[Value], **parts: Any) -> Step:
+        step = Step(**{name: part for name, part in parts.items() if part})
+        self._steps.append(step)
+        self._use(*args)
+        return step
+
+    def _use(self, *values: Value) -> None:
+        if self._steps:
+            for value in values:
+                self._last_use |= dict.fromkeys(value.roots, len(self._steps) - 1)
+
+    def _constant(self, aval: Any) -> Value:
+        dims = tuple(map(Dim, getattr(aval, "shape", ())))
+        return Value(Array(dims, _itemsize(aval)), frozenset(), False)
+
+    def _like_a_parameter(self, shape: Sequence[int], dims: Dims) -> Dims:
+        return self._known.get(tuple(shape), dims)
+
+
+_ALWAYS_MADE = frozenset(["concatenate", "sort", "cumsum", "top_k", "dynamic_update_slice"])
+
+
+def _called(eqn: JaxprEqn) -> Jaxpr | None:
+    """Returns the program that an operation stands for."""
+    if eqn.primitive.name in ("scan", "while", "cond", "pallas_call"):
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        inner = eqn.params.get(name)
+        if inner is not None:
+            return inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    return None
+
+
+def _paired(left: Sequence[Dim], right: Sequence[Dim]) -> Dims:
+    return tuple(a if a.names else b for a, b in zip(left, right, strict=True))
+
+
+def _either(first: Dims, second: Dims) -> Dims:
+    return tuple(a if a.names else b for a, b in zip(first, second, strict=True))
+
+
+def _resized(dim: Dim, size: int) -> Dim:
+    """A part of a dimension, or a longer one, keeps its only name."""
+    if dim.size == size:
+        return dim
+    return Dim(size, ((dim.names[0][0], size),) if len(dim.names) == 1 else ())
+
+
+def _named(dims: Dims) -> int:
+    return sum(bool(dim.names) for dim in dims)
+
+
+def _itemsize(aval: Any) -> int:
+    dtype = getattr(aval, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return 8  # a random key
+    return int(dtype.itemsize)

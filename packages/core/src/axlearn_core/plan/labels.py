@@ -1,0 +1,152 @@
+"""Dimensions that know their logical axes, and how operations carry these along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from axlearn_core.parallel.sharding import Rules
+
+Factor = tuple[str | None, int]
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A dimension of an array.
+
+    Attributes:
+        size: how many entries it has.
+        names: logical axes that it is made of, with their sizes, the slowest first: the dimension
+            of [batch * seq] rows has both. What they leave of the size has no name.
+    """
+
+    size: int
+    names: tuple[tuple[str, int], ...] = ()
+
+    def factors(self) -> list[Factor]:
+        rest = self.size // math.prod(size for _, size in self.names)
+        return [*self.names, (None, rest)]
+
+
+Dims = tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """The shape of an array, and the bytes of an element."""
+
+    dims: Dims
+    itemsize: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(dim.size for dim in self.dims)
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def names(self) -> set[str]:
+        return {name for dim in self.dims for name, _ in dim.names}
+
+
+def labelled(shape: Sequence[int], axes: Sequence[str | None]) -> Dims:
+    """Returns the dimensions of an array with one logical axis, or none, per dimension."""
+    return tuple(
+        Dim(size, ((name, size),) if name else ()) for size, name in zip(shape, axes, strict=True)
+    )
+
+
+def joined(shape: Sequence[int], several: Sequence[Dims]) -> Dims:
+    """Returns the dimensions of what is computed, entry by entry, of arrays of a shape.
+
+    Each dimension has the names of the first array that has any there.
+    """
+    fitting = [dims for dims in several if tuple(d.size for d in dims) == tuple(shape)]
+    return tuple(
+        next((dims[i] for dims in fitting if dims[i].names), Dim(size))
+        for i, size in enumerate(shape)
+    )
+
+
+def matched(shape: Sequence[int], dims: Dims) -> Dims:
+    """Guesses the names of a result's dimensions: those of the next one of the same size."""
+    left = list(dims)
+    result = []
+    for size in shape:
+        place = next((i for i, dim in enumerate(left) if dim.size == size), None)
+        result.append(Dim(size) if place is None else left[place])
+        if place is not None:
+            del left[: place + 1]
+    return tuple(result)
+
+
+def reshaped(dims: Dims, shape: Sequence[int]) -> Dims:
+    """Returns the dimensions after a reshape; of a name that is split, the slowest part keeps it.
+
+    The factors of both shapes are matched from the left. Where they do not fit into each other,
+    names are lost.
+    """
+    factors = [factor for dim in dims for factor in dim.factors() if factor[1] != 1]
+    factors.reverse()
+    result = []
+    for size in shape:
+        names: list[tuple[str, int]] = []
+        left = size
+        while left > 1 and factors:
+            name, factor = factors.pop()
+            if left % factor == 0:
+                taken = factor
+            elif factor % left == 0:
+                taken = left
+                factors.append((None, factor // left))
+            else:
+                return tuple(map(Dim, shape))
+            left //= taken
+            if name is not None:
+                names.append((name, taken))
+        result.append(Dim(size, tuple(names)))
+    return tuple(result)
+
+
+@dataclass(frozen=True)
+class Division:
+    """How arrays are divided: a mesh, the rules that map logical axes to it, and micro-batches."""
+
+    sizes: Mapping[str, int]  # of the mesh's axes
+    rules: Rules
+    accumulation: int = 1
+
+    def axes_of(self, name: str) -> tuple[str, ...]:
+        """Returns the mesh axes, larger than 1, that a logical axis is split over."""
+        axes = self.rules.get(name) or ()
+        every = (axes,) if isinstance(axes, str) else tuple(axes)
+        return tuple(axis for axis in every if self.sizes.get(axis, 1) > 1)
+
+    def ways(self, axes: Sequence[str]) -> int:
+        return math.prod(self.sizes[axis] for axis in axes)
+
+    def assigned(self, dims: Dims, taken: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+        """Returns the mesh axes of each logical axis. Each is used once, and only if it divides."""
+        used = set(taken)
+        result: dict[str, tuple[str, ...]] = {}
+        for name, size in (pair for dim in dims for pair in dim.names):
+            if name in result:  # a second time, as in scores of queries by keys
+                continue
+            left = size // self.accumulation if name == "batch" else size
+            chosen = []
+            for axis in self.axes_of(name):
+                if axis not in used and left % self.sizes[axis] == 0:
+                    chosen.append(axis)
+                    used.add(axis)
+                    left //= self.sizes[axis]
+            result[name] = tuple(chosen)
+        return result
+
+    def bytes(self, array: Array, without: Sequence[str] = ()) -> int:
+        """Returns the bytes on one device, with the array whole along the axes `without`."""
+        axes = [a for some in self.assigned(array.dims).values() for a in some if a not in without]
+        ways = self.ways(axes) * (self.accumulation if "batch" in array.names else 1)
+        return -(-array.bytes // ways)
