@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from axlearn_core.config import ConfigError, near_names
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths, map_specs
@@ -104,12 +104,17 @@ def _axes(value: str | Sequence[str] | None) -> tuple[str, ...]:
 class Placement:
     """A mesh and the rules that map logical axes onto it."""
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     rules: Rules
 
     @property
     def platform(self) -> str:
-        """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu"."""
+        """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu".
+
+        A mesh without devices is "any": of what is traced on it, only plain JAX is sure to serve.
+        """
+        if isinstance(self.mesh, AbstractMesh):
+            return "any"
         platform: str = self.mesh.devices.flat[0].platform
         return {"cuda": "gpu"}.get(platform, platform)
 

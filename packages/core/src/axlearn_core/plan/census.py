@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -79,10 +79,12 @@ class Census:
 
     Attributes:
         body: the program.
+        names: bytes of what layers name with `checkpoint_name`, of one layer and all devices.
         notes: what could not be counted.
     """
 
     body: Body
+    names: Mapping[str, int]
     notes: tuple[str, ...]
 
 
@@ -114,7 +116,8 @@ def take_census(
         if path is not None:
             known.setdefault(array.shape, array.dims)
             known.setdefault(array.shape[1:], array.dims[1:])  # of one layer
-    recorder = _Recorder(known)
+    found = _Found(known)
+    recorder = _Recorder(found)
     recorder.run(
         closed.jaxpr,
         [
@@ -122,15 +125,23 @@ def take_census(
             for array, path in zip(arguments, parameters, strict=True)
         ],
     )
-    return Census(recorder.body(), tuple(sorted(recorder.notes)))
+    return Census(recorder.body(), found.names, tuple(sorted(found.notes)))
+
+
+@dataclass
+class _Found:
+    """What the walks of all bodies have in common."""
+
+    known: dict[tuple[int, ...], Dims]  # dimensions of parameters, by shape
+    names: dict[str, int] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
 
 
 class _Recorder:
     """Walks one body."""
 
-    def __init__(self, known: dict[tuple[int, ...], Dims]):
-        self.notes: set[str] = set()
-        self._known = known  # dimensions of parameters, by shape
+    def __init__(self, found: _Found):
+        self._found = found
         self._steps: list[Step] = []
         self._buffers: dict[int, Array] = {}  # that this body makes
         self._last_use: dict[int, int] = {}
@@ -182,8 +193,10 @@ class _Recorder:
             return [self._lookup(eqn, args)]
         if name.startswith("scatter"):
             return [self._scatter(eqn, args)]
-        if name == "name" and re.search("attention_(key|value)$", eqn.params["name"]):
-            self._step(args, events=[KeysOrValues(args[0].array)])
+        if name == "name":
+            self._found.names[eqn.params["name"]] = args[0].array.bytes
+            if re.search("attention_(key|value)$", eqn.params["name"]):
+                self._step(args, events=[KeysOrValues(args[0].array)])
         return [self._entrywise(eqn, args, out.aval) for out in eqn.outvars]
 
     def _scan(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
@@ -194,14 +207,13 @@ class _Recorder:
         slices = [v._replace(array=Array(v.array.dims[1:], v.array.itemsize)) for v in xs]
         # A carry may get its names in the body, so that the second walk is the one that counts.
         for _ in range(2):
-            inner = _Recorder(self._known)
+            inner = _Recorder(self._found)
             outside = [inner.outside(v.array, v.parameter) for v in (*own, *init, *slices)]
             results = inner.run(jaxpr, outside)
             init = [
                 v._replace(array=Array(_either(v.array.dims, r.array.dims), v.array.itemsize))
                 for v, r in zip(init, results[:carries], strict=True)
             ]
-        self.notes |= inner.notes
         body = inner.body()
         out = [r.array for r in results[:carries]] + [
             Array((Dim(length), *r.array.dims), r.array.itemsize) for r in results[carries:]
@@ -214,14 +226,13 @@ class _Recorder:
             closed = max(params["branches"], key=lambda branch: len(branch.jaxpr.eqns))
             args = args[1:]
         else:
-            self.notes.add("a loop whose length only the data tell counts as one round")
+            self._found.notes.add("a loop whose length only the data tell counts as one round")
             closed = params["body_jaxpr"]
             args = args[params["cond_nconsts"] :]
         args = [self._stored(arg) for arg in args]
-        inner = _Recorder(self._known)
+        inner = _Recorder(self._found)
         outside = [inner.outside(v.array, v.parameter) for v in args]
         results = inner.run(closed.jaxpr, outside)
-        self.notes |= inner.notes
         return self._made(args, [r.array for r in results], inner=inner.body())
 
     def _product(self, eqn: JaxprEqn, args: list[Value]) -> Value:
@@ -259,7 +270,7 @@ class _Recorder:
     def _kernel(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
         estimate = eqn.params.get("cost_estimate")
         if estimate is None:
-            self.notes.add("a kernel that does not estimate its own cost counts as no operations")
+            self._found.notes.add("a kernel that does not estimate its own cost counts as no operations")
         out = []
         for var in eqn.outvars:
             shape = var.aval.shape
@@ -377,7 +388,7 @@ class _Recorder:
         return Value(Array(dims, _itemsize(aval)), frozenset(), False)
 
     def _like_a_parameter(self, shape: Sequence[int], dims: Dims) -> Dims:
-        return self._known.get(tuple(shape), dims)
+        return self._found.known.get(tuple(shape), dims)
 
 
 _ALWAYS_MADE = frozenset(["concatenate", "sort", "cumsum", "top_k", "dynamic_update_slice"])
