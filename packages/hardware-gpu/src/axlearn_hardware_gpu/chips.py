@@ -5,6 +5,12 @@ themselves were not at hand. Rates are dense. Sheets mostly print them with 2:4 
 training does not use: those are halved here, as in `1513e12 / 2`. They round each number by itself,
 so half the bits is not exactly twice the rate. Memory is in GiB, though the sheets write GB: an
 "80 GB" GPU has nearly 80 GiB.
+
+Domains are nodes of 8 on an NVSwitch, pairs on a bridge, or racks of 72. Between them runs the
+network of NVIDIA's own systems, with one adapter a GPU: 200 Gb/s with A100, 400 up to GB200, 800
+with B300
+(https://rillor.com/insights/connectx-7-vs-connectx-8-and-nvlink5 and
+https://alpha-one-index.github.io/ai-infra-index/specs/networking-interconnects.html). Clouds vary.
 """
 
 from __future__ import annotations
@@ -64,6 +70,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 3 (PCIe card: bridge for 2 GPUs)",
         interconnect_bandwidth=600e9,
         source=_A100,
+        domain=8,
+        domain_bandwidth=200e9 / 8,
     ),
     Chip(
         name="a100-80",
@@ -74,6 +82,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 3",
         interconnect_bandwidth=600e9,
         source=_A100,
+        domain=8,
+        domain_bandwidth=200e9 / 8,
     ),
     Chip(
         name="a100-80-pcie",
@@ -84,6 +94,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 3 bridge for 2 GPUs",
         interconnect_bandwidth=600e9,
         source=_A100,
+        domain=2,
+        domain_bandwidth=200e9 / 8,
     ),
     Chip(
         name="h100",
@@ -94,6 +106,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 4",
         interconnect_bandwidth=900e9,
         source=_H100_SXM,
+        domain=8,
+        domain_bandwidth=400e9 / 8,
     ),
     Chip(
         name="h100-pcie",
@@ -104,6 +118,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 4 bridge",
         interconnect_bandwidth=600e9,
         source=_H100,
+        domain=2,
+        domain_bandwidth=400e9 / 8,
     ),
     Chip(
         name="h200",
@@ -114,6 +130,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 4",
         interconnect_bandwidth=900e9,
         source=_H200,
+        domain=8,
+        domain_bandwidth=400e9 / 8,
     ),
     Chip(
         name="b200",
@@ -124,6 +142,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
         source=_BLACKWELL,
+        domain=8,
+        domain_bandwidth=400e9 / 8,
     ),
     Chip(
         name="gb200",
@@ -134,6 +154,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
         source=_BLACKWELL,
+        domain=72,
+        domain_bandwidth=400e9 / 8,
     ),
     Chip(
         name="b300",
@@ -144,6 +166,8 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
         source=_BLACKWELL_ULTRA,
+        domain=8,
+        domain_bandwidth=800e9 / 8,
     ),
     Chip(
         name="l4",
@@ -154,6 +178,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="",
         interconnect_bandwidth=None,
         source=_L4,
+        domain=1,
     ),
     Chip(
         name="l40s",
@@ -164,5 +189,6 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="",
         interconnect_bandwidth=None,
         source=_L40S,
+        domain=1,
     ),
 )

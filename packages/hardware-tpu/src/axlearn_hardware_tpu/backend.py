@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axlearn_core.hardware import (
+    Chip,
     EnvironmentSetting,
     Hardware,
     MemoryReading,
@@ -16,8 +17,9 @@ from axlearn_core.hardware import (
     device_memory,
     explicit_cluster,
 )
-from axlearn_hardware_tpu.chips import CHIPS, PCI_DEVICES, PCI_VENDOR, TOPOLOGIES
+from axlearn_hardware_tpu.chips import CHIPS, PCI_DEVICES, PCI_VENDOR
 from axlearn_hardware_tpu.settings import SETTINGS
+from axlearn_hardware_tpu.topologies import COMPILE_SETTINGS, TOPOLOGIES, compile_only_devices
 
 if TYPE_CHECKING:
     import jax
@@ -57,6 +59,12 @@ class TPU(Hardware):
 
     def topologies(self) -> tuple[Topology, ...]:
         return TOPOLOGIES
+
+    def compile_settings(self, count: int) -> tuple[EnvironmentSetting, ...]:
+        return COMPILE_SETTINGS
+
+    def compile_only_devices(self, chip: Chip, count: int) -> Sequence[jax.Device]:
+        return compile_only_devices(chip, count, self.domain(chip, count))
 
     def memory(self, device: jax.Device) -> MemoryReading:
         return device_memory(device)

@@ -104,9 +104,9 @@ class Trainer(Configurable):
             compute_dtype=cfg.compute_dtype,
         )
 
-    def placement(self) -> Placement:
-        """Returns the mesh over this process's devices with the sharding rules."""
-        return Placement(make_mesh(self.config.mesh_shape), self.config.sharding_rules)
+    def placement(self, devices: Sequence[jax.Device] | None = None) -> Placement:
+        """Returns the mesh over these devices, or all that there are, with the sharding rules."""
+        return Placement(make_mesh(self.config.mesh_shape, devices), self.config.sharding_rules)
 
     def run(
         self,
