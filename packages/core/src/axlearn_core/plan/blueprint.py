@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from axlearn_core.config import ConfigBase
 from axlearn_core.parallel import MESH_AXES, Placement, placing
 from axlearn_core.plan.census import Census, take_census
+from axlearn_core.plan.labels import Array, labelled
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
 from axlearn_core.training.state import initial_state, state_axes
 from axlearn_core.training.step import make_train_step
 from axlearn_core.training.trainer import Trainer
+
+PARAMETERS: Final = "params"
+OPTIMIZER: Final = "learner"
+BATCH: Final = "batch"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One array that the step is given."""
+
+    path: str  # its first part is PARAMETERS, OPTIMIZER, BATCH or another field of the state
+    array: Array
+    dtype: str
+    axes: tuple[str | None, ...]
+
+    @property
+    def part(self) -> str:
+        return self.path.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -23,26 +41,30 @@ class Blueprint:
     """What planning by arithmetic needs to know of a trainer.
 
     Attributes:
+        arguments: the state, then the batch.
         census: of the loss and its gradient, for the whole batch at once.
-        rows: of a batch.
-        tokens: of a batch.
         model_flops: per step, None if the model does not tell.
     """
 
+    arguments: tuple[Argument, ...]
     census: Census
-    rows: int
-    tokens: int
     model_flops: float | None
+
+    @property
+    def rows(self) -> int:
+        return next(a for a in self.arguments if a.part == BATCH).array.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        shapes = [a.array.shape for a in self.arguments if a.part == BATCH]
+        return max(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
 
 
 class _GradientsOnly(Learner):
     """Lets the step end where the optimizer would begin, which works in place."""
 
-    class Config(Learner.Config):
-        """No fields."""
-
     def __init__(self) -> None:
-        super().__init__(self.Config(), specs={})
+        super().__init__(Learner.Config(), specs={})
 
     def update(
         self, grads: Params, opt_state: Any, params: Params, step: jax.Array
@@ -55,8 +77,7 @@ def draw(trainer: Trainer) -> Blueprint:
 
     Kernels are those of plain JAX, since others can be traced only for the machine they are for.
     """
-    cfg: ConfigBase = trainer.config
-    model, learner = trainer.model, trainer.learner
+    cfg, model, learner = trainer.config, trainer.model, trainer.learner
     shapes = trainer.input.batch_shape()
     batch = {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}
     step = make_train_step(model, _GradientsOnly(), compute_dtype=cfg.compute_dtype)
@@ -66,16 +87,24 @@ def draw(trainer: Trainer) -> Blueprint:
         closed = jax.make_jaxpr(step)(state, batch)
 
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
-    axes = [*cast(Any, tree).flatten_up_to(state_axes(model, learner))]
-    paths = [jax.tree_util.keystr(path) for path, _ in leaves]
-    parameters = [path if path.startswith(".params") else None for path in paths]
-    for x in jax.tree.leaves(batch):
-        axes.append((*("batch", "seq")[: x.ndim], *[None] * (x.ndim - 2)))
-        parameters.append(None)
-    dims = {name: shape for name, (shape, _) in shapes.items()}
-    return Blueprint(
-        take_census(closed, [tuple(names) for names in axes], parameters),
-        rows=next(iter(dims.values()))[0],
-        tokens=max(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in dims.values()),
-        model_flops=model.flops_per_step(dims),
+    arguments = [
+        _argument(jax.tree_util.keystr(path, simple=True, separator="/"), x, axes)
+        for (path, x), axes in zip(
+            leaves, cast(Any, tree).flatten_up_to(state_axes(model, learner)), strict=True
+        )
+    ]
+    arguments += [
+        _argument(f"{BATCH}/{name}", x, ("batch", "seq", *[None] * x.ndim)[: x.ndim])
+        for name, x in sorted(batch.items())
+    ]
+    census = take_census(
+        closed,
+        [argument.array for argument in arguments],
+        [argument.path if argument.part == PARAMETERS else None for argument in arguments],
     )
+    dims = {name: shape for name, (shape, _) in shapes.items()}
+    return Blueprint(tuple(arguments), census, model.flops_per_step(dims))
+
+
+def _argument(path: str, x: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Argument:
+    return Argument(path, Array(labelled(x.shape, axes), x.dtype.itemsize), x.dtype.name, axes)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from axlearn_core.plan.labels import Array, Dim, Dims, joined, labelled, matched, reshaped
+from axlearn_core.plan.labels import Array, Dim, Dims, joined, matched, reshaped
 
 
 class Operand(NamedTuple):
@@ -98,19 +98,15 @@ class Value(NamedTuple):
 
 
 def take_census(
-    closed: ClosedJaxpr, axes: Sequence[tuple[str | None, ...]], parameters: Sequence[str | None]
+    closed: ClosedJaxpr, arguments: Sequence[Array], parameters: Sequence[str | None]
 ) -> Census:
     """Walks over a traced step.
 
     Args:
         closed: the program, of flat arguments.
-        axes: the logical axes of each argument.
+        arguments: what each argument is.
         parameters: the path of each argument that is a parameter, else None.
     """
-    arguments = [
-        Array(labelled(var.aval.shape, names), _itemsize(var.aval))
-        for var, names in zip(closed.jaxpr.invars, axes, strict=True)
-    ]
     known: dict[tuple[int, ...], Dims] = {}
     for array, path in zip(arguments, parameters, strict=True):
         if path is not None:

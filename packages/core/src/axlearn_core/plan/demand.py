@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from axlearn_core.plan.census import Body, Event, KeysOrValues, Product, Step
-from axlearn_core.plan.labels import Array, Dims, Division
+from axlearn_core.plan.census import Body, Event, KeysOrValues, Product
+from axlearn_core.plan.labels import Array, Division
 
 
 class Route(NamedTuple):
@@ -85,7 +85,7 @@ def _event(
         _pass_around(event.array, division, total)
         return 0
     experts = event.flops > 0 and any("expert" in o.array.names for o in event.operands)
-    axes = _axes_of_product(event, division, experts)
+    axes = _axes_of_product(event, division)
     ways = division.ways([a for some in axes.values() for a in some])
     total.flops += event.flops / ways / division.accumulation
     transient = 0
@@ -106,18 +106,13 @@ def _event(
     return transient
 
 
-def _axes_of_product(
-    event: Product, division: Division, experts: bool
-) -> dict[str, tuple[str, ...]]:
+def _axes_of_product(event: Product, division: Division) -> dict[str, tuple[str, ...]]:
     """Returns which mesh axes each logical axis of a product is divided over; the batch's first."""
     dims = [d for d in (*event.out.dims, *event.summed) if d.names]
     first = [d for d in dims if d.names[0][0] == "batch"]
     second = [d for d in dims if d.names[0][0] == "seq"]
     rest = [d for d in dims if d.names[0][0] not in ("batch", "seq")]
-    axes = division.assigned(tuple(first + second + rest))
-    if experts and not any("batch" in d.names[0] for d in first):
-        return axes
-    return axes
+    return division.assigned(tuple(first + second + rest))
 
 
 def _missing(
@@ -181,11 +176,3 @@ def _exchange_rows(event: Product, division: Division, total: Demand) -> None:
     reads = any("embed" in dict(d.names) for d in event.summed)
     side = rows if reads else event.out
     total.send("all-to-all", axes, division.bytes(side) * (n - 1) / n)
-
-
-def state_bytes(arrays: Sequence[tuple[Array, Dims]], division: Division) -> int:
-    """Returns the bytes on one device of arrays of the state."""
-    return sum(division.bytes(array) for array, _ in arrays)
-
-
-__all__ = ["Demand", "Route", "Step", "demand"]

@@ -145,6 +145,14 @@ class Division:
             result[name] = tuple(chosen)
         return result
 
+    def divides(self, array: Array) -> bool:
+        """Returns whether every dimension is divisible by the mesh axes of its logical axes."""
+        assigned = self.assigned(array.dims)
+        wanted = {axis for name in assigned for axis in self.axes_of(name)}
+        return wanted <= {axis for axes in assigned.values() for axis in axes} and not (
+            "batch" in array.names and array.shape[0] % self.accumulation
+        )
+
     def bytes(self, array: Array, without: Sequence[str] = ()) -> int:
         """Returns the bytes on one device, with the array whole along the axes `without`."""
         axes = [a for some in self.assigned(array.dims).values() for a in some if a not in without]
