@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from axlearn_core.hardware import Chip
+from axlearn_hardware_gpu.settings import MEMORY_FRACTION
 
 _GIB = 2**30
 _A100 = (
@@ -66,6 +67,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA A100-(SXM4|PCIE)-40GB",),
         peak_flops=_AMPERE,
         memory_bytes=40 * _GIB,
+        program_memory=int(40 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=1555e9,
         interconnect="NVLink 3 (PCIe card: bridge for 2 GPUs)",
         interconnect_bandwidth=600e9,
@@ -78,6 +80,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA A100-SXM4-80GB",),
         peak_flops=_AMPERE,
         memory_bytes=80 * _GIB,
+        program_memory=int(80 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=2039e9,
         interconnect="NVLink 3",
         interconnect_bandwidth=600e9,
@@ -90,6 +93,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA A100 80GB PCIe",),
         peak_flops=_AMPERE,
         memory_bytes=80 * _GIB,
+        program_memory=int(80 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=1935e9,
         interconnect="NVLink 3 bridge for 2 GPUs",
         interconnect_bandwidth=600e9,
@@ -102,6 +106,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA H100 80GB HBM3",),
         peak_flops=_HOPPER_SXM,
         memory_bytes=80 * _GIB,
+        program_memory=int(80 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=3350e9,
         interconnect="NVLink 4",
         interconnect_bandwidth=900e9,
@@ -114,6 +119,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA H100 PCIe",),
         peak_flops=_peaks(tf32=756e12 / 2, bf16=1513e12 / 2, fp8=3026e12 / 2),
         memory_bytes=80 * _GIB,
+        program_memory=int(80 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=2000e9,
         interconnect="NVLink 4 bridge",
         interconnect_bandwidth=600e9,
@@ -126,6 +132,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA H200",),
         peak_flops=_HOPPER_SXM,
         memory_bytes=141 * _GIB,
+        program_memory=int(141 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=4800e9,
         interconnect="NVLink 4",
         interconnect_bandwidth=900e9,
@@ -138,6 +145,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA B200",),
         peak_flops=_BLACKWELL_HGX,
         memory_bytes=180 * _GIB,
+        program_memory=int(180 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=7700e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
@@ -150,6 +158,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA GB200",),
         peak_flops=_peaks(tf32=2500e12 / 2, bf16=5000e12 / 2, fp8=10000e12 / 2),
         memory_bytes=186 * _GIB,
+        program_memory=int(186 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=8000e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
@@ -162,6 +171,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA B300( .*)?",),
         peak_flops=_BLACKWELL_HGX,
         memory_bytes=270 * _GIB,
+        program_memory=int(270 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=7700e9,
         interconnect="NVLink 5",
         interconnect_bandwidth=1800e9,
@@ -174,6 +184,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA L4",),
         peak_flops=_peaks(tf32=120e12 / 2, bf16=242e12 / 2, fp8=485e12 / 2),
         memory_bytes=24 * _GIB,
+        program_memory=int(24 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=300e9,
         interconnect="",
         interconnect_bandwidth=None,
@@ -185,6 +196,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         device_kinds=("NVIDIA L40S",),
         peak_flops=_peaks(tf32=183e12, bf16=362.05e12, fp8=733e12),
         memory_bytes=48 * _GIB,
+        program_memory=int(48 * _GIB * MEMORY_FRACTION),
         memory_bandwidth=864e9,
         interconnect="",
         interconnect_bandwidth=None,

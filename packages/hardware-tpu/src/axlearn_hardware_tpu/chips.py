@@ -1,7 +1,8 @@
 """What Cloud TPUs can do, from Google's documentation, and how PCI tells them apart.
 
 Numbers are of one jax device. That is a chip, except for TPU7x: its two chiplets are two devices,
-and its numbers here are half of the chip's.
+and its numbers here are half of the chip's. What a program gets of the memory is what libtpu calls
+available when a program needs more.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D mesh or torus",
         interconnect_bandwidth=None,  # not given there
         source=f"{_DOCS}/v4",
+        program_memory=int(30.75 * _GIB),
         torus=3,
         torus_wraps=4,
         domain=4096,  # a pod
@@ -47,6 +49,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=400e9,
         source=f"{_DOCS}/v5e",
+        program_memory=int(15.75 * _GIB),
         torus=2,
         torus_wraps=16,
         domain=256,
@@ -61,6 +64,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D torus",
         interconnect_bandwidth=1200e9,
         source=f"{_DOCS}/v5p",
+        program_memory=int(95.74 * _GIB),
         torus=3,
         torus_wraps=4,
         domain=6144,  # the largest job of a pod
@@ -75,6 +79,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=800e9,
         source=f"{_DOCS}/v6e, and {_DOCS}/tpu7x for float8",
+        program_memory=int(31.25 * _GIB),
         torus=2,
         torus_wraps=16,
         domain=256,
@@ -89,6 +94,7 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D torus",
         interconnect_bandwidth=1200e9 / 2,
         source=f"{_DOCS}/tpu7x",
+        program_memory=int(94.75 * _GIB),
         torus=3,
         torus_wraps=4,
         domain=2 * 9216,  # a pod

@@ -56,6 +56,7 @@ class Chip:
     interconnect: str  # to other chips, such as "NVLink 4"; "" is none of its own
     interconnect_bandwidth: float | None  # bytes per second and chip, both directions together
     source: str  # where the numbers come from
+    program_memory: int | None = None  # bytes of it that a program gets; None: all
     shared: bool = False  # all devices of a process are this one chip, as virtual CPU devices are
     domain: int | None = None  # devices that the interconnect joins at most; None: any number
     domain_bandwidth: float | None = None  # to other domains: bytes per second and device, one way

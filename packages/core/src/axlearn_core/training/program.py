@@ -68,6 +68,21 @@ class Program:
         """Compiles the training step in the background."""
         return self._workers.submit(self._compile_train_step, batch_shape)
 
+    def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
+        """Traces the training step for the mesh, whose devices may be there to compile for only."""
+        step = make_train_step(
+            self.model,
+            self.learner,
+            accumulation=self._accumulation,
+            compute_dtype=self._compute_dtype,
+        )
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        # Metrics are whole on every process, since each fetches them.
+        out_shardings = (shardings, self.placement.sharding())
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
+        with placing(self.placement):
+            return jitted.lower(self.state, self.batch_structs(batch_shape))
+
     def compile_eval_step(self, batch_shape: BatchShape) -> EvalStep:
         """Compiles the evaluation step for batches of a shape."""
         step = make_eval_step(self.model, self.learner, compute_dtype=self._compute_dtype)
@@ -115,19 +130,8 @@ class Program:
             )
 
     def _compile_train_step(self, batch_shape: BatchShape) -> CompiledStep:
-        step = make_train_step(
-            self.model,
-            self.learner,
-            accumulation=self._accumulation,
-            compute_dtype=self._compute_dtype,
-        )
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
         start = time.perf_counter()
-        with placing(self.placement):
-            # Metrics are whole on every process, since each fetches them.
-            out_shardings = (shardings, self.placement.sharding())
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-            lowered = jitted.lower(self.state, self.batch_structs(batch_shape))
+        lowered = self.lower_train_step(batch_shape)
         traced = time.perf_counter()
         compiled = self._compile(lowered)
         done = time.perf_counter()
