@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
+import numpy as np
 from jax.sharding import AbstractMesh
+from numpy.typing import NDArray
 
 from axlearn_core.parallel import MESH_AXES, Placement, infer_mesh_shape, partition_spec
 from axlearn_core.plan.blueprint import BATCH, OPTIMIZER, PARAMETERS, Argument, Blueprint, draw
 from axlearn_core.plan.demand import Demand, demand
 from axlearn_core.plan.labels import Division
-from axlearn_core.plan.record import Memory, PlacedArray, Plan, Range, Times, Traffic
+from axlearn_core.plan.network import network_of
+from axlearn_core.plan.record import Memory, PlacedArray, Plan, Traffic
+from axlearn_core.plan.roofline import memory_bandwidth, memory_limit, peak_flops, speed
 from axlearn_core.plan.target import Target
 from axlearn_core.training.trainer import Trainer
 
@@ -50,11 +51,11 @@ def plan_of(
     needs = demand(blueprint.census.body, division)
     rounds = division.accumulation
     memory = _memory(blueprint, division, needs, target)
-    traffic = tuple(
-        Traffic(route.kind, route.axes, needs.counts[route] * rounds, int(sent * rounds), *_)
-        for route, sent in needs.sent.items()
-        for _ in [("fast", None)]
-    )
+    sent = _traffic(needs, division, target)
+    flops = needs.flops * rounds
+    # The optimizer reads and writes its state and the parameters, and reads the gradients.
+    update = 2.0 * (memory.parameters + memory.optimizer) + memory.parameters
+    accessed = needs.accessed * rounds + update
     return Plan(
         experiment=experiment,
         overrides=overrides,
@@ -62,25 +63,71 @@ def plan_of(
         method="arithmetic",
         mesh_shape={axis: size for axis, size in division.sizes.items() if size > 1},
         tokens_per_step=blueprint.tokens,
-        parameter_count=sum(
-            math.prod(a.array.shape) for a in blueprint.arguments if a.part == PARAMETERS
-        ),
+        parameter_count=blueprint.parameter_count,
         model_flops=blueprint.model_flops or 0.0,
-        flops=needs.flops * rounds,
-        bytes_accessed=needs.accessed * rounds + 2 * (memory.parameters + memory.optimizer),
+        flops=flops,
+        bytes_accessed=accessed,
         memory=memory,
-        traffic=traffic,
-        times=Times(None, None, None),
-        step_seconds=None,
-        mfu=None,
+        traffic=sent,
+        **speed(
+            target,
+            flops=flops,
+            bytes_accessed=accessed,
+            exposed_bytes=_exposed(needs, target, blueprint.dtype) * rounds + update,
+            traffic=sent,
+            model_flops=blueprint.model_flops,
+            dtype=blueprint.dtype,
+        )._asdict(),
         largest=_largest(blueprint, division),
         notes=(_METHOD, *blueprint.census.notes),
     )
 
 
-def _memory(
-    blueprint: Blueprint, division: Division, needs: Demand, target: Target
-) -> Memory:
+def _traffic(needs: Demand, division: Division, target: Target) -> tuple[Traffic, ...]:
+    """Times what is sent on the target's network, positions of the mesh being in its order."""
+    network = network_of(target)
+    positions = np.arange(target.count).reshape(tuple(division.sizes.values()))
+    sums: dict[tuple[str, tuple[str, ...]], list[tuple[int, float]]] = {}
+    for route, count in needs.routes.items():
+        pair = (count * division.accumulation, route.sent)
+        sums.setdefault((route.kind, tuple(sorted(route.axes))), []).append(pair)
+    found = []
+    for (kind, axes), parts in sums.items():
+        groups = _groups(positions, division, axes, kind)
+        times = sum(count for count, _ in parts)
+        total = sum(count * sent for count, sent in parts)
+        where = "slow" if network.spans_domains(groups) else "fast"
+        seconds = network.seconds(kind, groups, total)
+        found.append(Traffic(kind, axes, times, round(total), where, seconds))
+    return tuple(sorted(found, key=lambda each: (-(each.seconds or 0), -each.bytes)))
+
+
+def _groups(
+    positions: NDArray[np.int64], division: Division, axes: tuple[str, ...], kind: str
+) -> NDArray[np.int64]:
+    """Returns the groups of positions along mesh axes, [groups, devices]; a ring's as pairs."""
+    names = list(division.sizes)
+    last = [names.index(axis) for axis in axes]
+    first = [place for place in range(len(names)) if place not in last]
+    groups = positions.transpose(first + last).reshape(-1, division.ways(axes))
+    if kind != "collective-permute":
+        return groups
+    return np.stack([groups, np.roll(groups, -1, axis=1)], axis=-1).reshape(-1, 2)
+
+
+def _exposed(needs: Demand, target: Target, dtype: str) -> float:
+    """Returns the bytes beside which nothing is computed, as of a compiled program's kernels."""
+    peak, bandwidth = peak_flops(target, dtype), memory_bandwidth(target)
+    if not peak or not bandwidth:
+        return 0.0
+    intensity = peak / bandwidth
+    return sum(
+        count * max(0.0, kernel.bytes - kernel.flops / intensity)
+        for kernel, count in needs.kernels.items()
+    )
+
+
+def _memory(blueprint: Blueprint, division: Division, needs: Demand, target: Target) -> Memory:
     held = {PARAMETERS: 0, OPTIMIZER: 0}
     other = 0
     for argument in blueprint.arguments:
@@ -98,7 +145,7 @@ def _memory(
         optimizer=held[OPTIMIZER],
         other_state=other,
         temporary=needs.peak + sums,
-        limit=target.chip.memory_bytes,
+        limit=memory_limit(target),
     )
 
 
@@ -119,6 +166,3 @@ def _largest(blueprint: Blueprint, division: Division) -> tuple[PlacedArray, ...
 
 def _part(axes: str | tuple[str, ...] | None) -> str:
     return axes if isinstance(axes, str) else "None" if axes is None else f"({', '.join(axes)})"
-
-
-__all__ = ["Mapping", "Range", "plan_by_arithmetic", "plan_of"]

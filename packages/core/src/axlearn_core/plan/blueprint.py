@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -44,11 +45,18 @@ class Blueprint:
         arguments: the state, then the batch.
         census: of the loss and its gradient, for the whole batch at once.
         model_flops: per step, None if the model does not tell.
+        dtype: in which the model computes.
     """
 
     arguments: tuple[Argument, ...]
     census: Census
     model_flops: float | None
+    dtype: str
+
+    @property
+    def parameter_count(self) -> int:
+        shapes = [a.array.shape for a in self.arguments if a.part == PARAMETERS]
+        return sum(map(math.prod, shapes))
 
     @property
     def rows(self) -> int:
@@ -103,7 +111,8 @@ def draw(trainer: Trainer) -> Blueprint:
         [argument.path if argument.part == PARAMETERS else None for argument in arguments],
     )
     dims = {name: shape for name, (shape, _) in shapes.items()}
-    return Blueprint(tuple(arguments), census, model.flops_per_step(dims))
+    flops = model.flops_per_step(dims)
+    return Blueprint(tuple(arguments), census, flops, cfg.compute_dtype or "float32")
 
 
 def _argument(path: str, x: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Argument:

@@ -7,52 +7,26 @@ then arithmetic: see `demand`.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from axlearn_core.plan.labels import Array, Dim, Dims, joined, matched, reshaped
-
-
-class Operand(NamedTuple):
-    """What a product reads."""
-
-    array: Array
-    parameter: str | None  # its path, if it is one (or a slice, or a cast, of one)
-
-
-@dataclass(frozen=True)
-class Product:
-    """A sum of products, or a plain sum (without `flops`), over some dimensions.
-
-    Attributes:
-        flops: of all devices together.
-        operands: what is read.
-        out: what is made of it.
-        summed: the dimensions that are summed over.
-        ragged: whether rows meet the weights of their own groups only.
-    """
-
-    flops: float
-    operands: tuple[Operand, ...]
-    out: Array
-    summed: Dims
-    ragged: bool = False
-
-
-@dataclass(frozen=True)
-class KeysOrValues:
-    """Keys or values of an attention layer, which context parallelism passes around."""
-
-    array: Array
-
-
-Event = Product | KeysOrValues
+from axlearn_core.plan.products import (
+    Event,
+    KeysOrValues,
+    Lookup,
+    Operand,
+    Product,
+    convolution,
+    dot,
+    ragged_dot,
+)
 
 
 @dataclass
@@ -64,6 +38,7 @@ class Step:
     events: list[Event] = field(default_factory=list)
     inner: Body | None = None
     trips: int = 1
+    invariant: frozenset[str] = frozenset()  # parameters that are the same in all rounds of `inner`
 
 
 @dataclass
@@ -116,10 +91,7 @@ def take_census(
     recorder = _Recorder(found)
     recorder.run(
         closed.jaxpr,
-        [
-            recorder.outside(array, path)
-            for array, path in zip(arguments, parameters, strict=True)
-        ],
+        [recorder.outside(array, path) for array, path in zip(arguments, parameters, strict=True)],
     )
     return Census(recorder.body(), found.names, tuple(sorted(found.notes)))
 
@@ -214,7 +186,8 @@ class _Recorder:
         out = [r.array for r in results[:carries]] + [
             Array((Dim(length), *r.array.dims), r.array.itemsize) for r in results[carries:]
         ]
-        return self._made(args, out, inner=body, trips=length)
+        invariant = frozenset(v.parameter for v in own if v.parameter is not None)
+        return self._made(args, out, inner=body, trips=length, invariant=invariant)
 
     def _choice_or_loop(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
         params = eqn.params
@@ -232,44 +205,29 @@ class _Recorder:
         return self._made(args, [r.array for r in results], inner=inner.body())
 
     def _product(self, eqn: JaxprEqn, args: list[Value]) -> Value:
-        left, right = args[0].array.dims, args[1].array.dims
-        shape = eqn.outvars[0].aval.shape
-        ragged = eqn.primitive.name == "ragged_dot_general"
+        shape, itemsize = _shape(eqn.outvars[0].aval), _itemsize(eqn.outvars[0].aval)
+        operands = [Operand(v.array, v.parameter) for v in args[:2]]
         if eqn.primitive.name == "conv_general_dilated":
-            dims, summed = matched(shape, left), ()
-            out_features = eqn.params["dimension_numbers"].rhs_spec[0]
-            flops = 2.0 * math.prod(shape) * args[1].array.bytes
-            flops /= args[1].array.itemsize * right[out_features].size
+            features = eqn.params["dimension_numbers"].rhs_spec[0]
+            product = convolution(operands, features, shape, itemsize)
+        elif eqn.primitive.name == "dot_general":
+            product = dot(operands, eqn.params["dimension_numbers"], shape, itemsize)
         else:
-            numbers = eqn.params["ragged_dot_dimension_numbers" if ragged else "dimension_numbers"]
-            if ragged:
-                numbers = numbers.dot_dimension_numbers
-            (left_sum, right_sum), (left_batch, right_batch) = numbers
-            summed = _paired([left[i] for i in left_sum], [right[i] for i in right_sum])
-            flops = 2.0 * math.prod(shape) * math.prod(dim.size for dim in summed)
-            batch = _paired([left[i] for i in left_batch], [right[i] for i in right_batch])
-            free = [d for i, d in enumerate(left) if i not in (*left_sum, *left_batch)]
-            free += [d for i, d in enumerate(right) if i not in (*right_sum, *right_batch)]
-            dims = (*batch, *free)
-            if ragged:
-                groups = len(args[2].array.dims) and args[2].array.dims[-1].size
-                if len(dims) != len(shape) or tuple(d.size for d in dims) != tuple(shape):
-                    dims = matched(shape, dims)
-                if shape and shape[0] == groups:  # the weights' gradient: each row in one group
-                    dims = self._like_a_parameter(shape, dims)
-                    flops /= groups
-        out = Array(dims, _itemsize(eqn.outvars[0].aval))
-        operands = tuple(Operand(v.array, v.parameter) for v in args[:2])
-        product = Product(flops, operands, out, summed, ragged)
-        return self._made(args, [out], events=[product])[0]
+            numbers = eqn.params["ragged_dot_dimension_numbers"].dot_dimension_numbers
+            groups = args[2].array.shape[-1]
+            product = ragged_dot(operands, numbers, groups, shape, itemsize)
+            product = replace(product, out=self._like_a_parameter(product.out))
+        return self._made(args, [product.out], events=[product])[0]
 
     def _kernel(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
         estimate = eqn.params.get("cost_estimate")
         if estimate is None:
-            self._found.notes.add("a kernel that does not estimate its own cost counts as no operations")
+            self._found.notes.add(
+                "a kernel that does not estimate its own cost counts as no operations"
+            )
         out = []
         for var in eqn.outvars:
-            shape = var.aval.shape
+            shape = _shape(var.aval)
             best = next((v.array.dims for v in args if v.array.shape == shape), None)
             dims = best or max((matched(shape, v.array.dims) for v in args), key=_named)
             out.append(Array(dims, _itemsize(var.aval)))
@@ -288,27 +246,28 @@ class _Recorder:
     def _lookup(self, eqn: JaxprEqn, args: list[Value]) -> Value:
         """Reads rows: the result has the dimensions of the indices, then those of a row."""
         table, indices = args[0].array, args[1].array
-        shape = eqn.outvars[0].aval.shape
+        shape = _shape(eqn.outvars[0].aval)
         numbers = eqn.params["dimension_numbers"]
-        rest = iter(dim for i, dim in enumerate(table.dims) if i not in numbers.collapsed_slice_dims)
+        collapsed = numbers.collapsed_slice_dims
+        rest = iter(dim for i, dim in enumerate(table.dims) if i not in collapsed)
         index_dims = iter(indices.dims[:-1])
         dims = []
         for place, size in enumerate(shape):
             dim = next(rest if place in numbers.offset_dims else index_dims, Dim(size))
             dims.append(dim if dim.size == size else Dim(size))
         out = Array(tuple(dims), _itemsize(eqn.outvars[0].aval))
-        read = Operand(table, args[0].parameter)
-        summed = tuple(table.dims[i] for i in numbers.collapsed_slice_dims)
-        event = Product(0.0, (read,), out, summed if read.parameter else ())
-        return self._made(args, [out], events=[event])[0]
+        numbered = tuple(table.dims[i] for i in collapsed)
+        events = [Lookup(Operand(table, args[0].parameter), out, numbered)]
+        return self._made(args, [out], events=events if args[0].parameter else [])[0]
 
     def _scatter(self, eqn: JaxprEqn, args: list[Value]) -> Value:
-        """Writes rows in place; the gradient of a table sums over the tokens that read it."""
-        target, updates = args[0].array, args[2].array
-        dims = self._like_a_parameter(target.shape, target.dims)
-        out = Array(dims, target.itemsize)
-        summed = tuple(d for d in updates.dims if d.names and d not in dims)
-        return self._made(args, [out], events=[Product(0.0, (), out, summed)])[0]
+        """Adds to rows in place, as the gradient of a table does."""
+        target, rows = args[0].array, args[2].array
+        out = self._like_a_parameter(target)
+        places = eqn.params["dimension_numbers"].inserted_window_dims
+        numbered = tuple(out.dims[i] for i in places)
+        events = [Lookup(Operand(out, None), rows, numbered)] if out.names else []
+        return self._made(args, [out], events=events)[0]
 
     def _entrywise(self, eqn: JaxprEqn, args: list[Value], aval: Any) -> Value:
         array = Array(self._dims(eqn, args, aval), _itemsize(aval))
@@ -321,7 +280,7 @@ class _Recorder:
         return Value(array, roots, same and all(v.stored for v in args), parameter)
 
     def _dims(self, eqn: JaxprEqn, args: list[Value], aval: Any) -> Dims:
-        name, shape = eqn.primitive.name, getattr(aval, "shape", ())
+        name, shape = eqn.primitive.name, _shape(aval)
         if not args:
             return tuple(map(Dim, shape))
         first = args[0].array.dims
@@ -348,10 +307,9 @@ class _Recorder:
         arrays: Sequence[Array],
         *,
         events: Sequence[Event] = (),
-        inner: Body | None = None,
-        trips: int = 1,
+        **loop: Any,
     ) -> list[Value]:
-        step = self._step(args, events=events, inner=inner, trips=trips)
+        step = self._step(args, events=events, **loop)
         values = []
         for array in arrays:
             value = self.outside(array)
@@ -380,11 +338,12 @@ class _Recorder:
                 self._last_use |= dict.fromkeys(value.roots, len(self._steps) - 1)
 
     def _constant(self, aval: Any) -> Value:
-        dims = tuple(map(Dim, getattr(aval, "shape", ())))
+        dims = tuple(map(Dim, _shape(aval)))
         return Value(Array(dims, _itemsize(aval)), frozenset(), False)
 
-    def _like_a_parameter(self, shape: Sequence[int], dims: Dims) -> Dims:
-        return self._found.known.get(tuple(shape), dims)
+    def _like_a_parameter(self, array: Array) -> Array:
+        """Returns the gradient of a parameter with its dimensions, which rows do not give it."""
+        return Array(self._found.known.get(array.shape, array.dims), array.itemsize)
 
 
 _ALWAYS_MADE = frozenset(["concatenate", "sort", "cumsum", "top_k", "dynamic_update_slice"])
@@ -397,12 +356,9 @@ def _called(eqn: JaxprEqn) -> Jaxpr | None:
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = eqn.params.get(name)
         if inner is not None:
-            return inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+            jaxpr: Jaxpr = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+            return jaxpr
     return None
-
-
-def _paired(left: Sequence[Dim], right: Sequence[Dim]) -> Dims:
-    return tuple(a if a.names else b for a, b in zip(left, right, strict=True))
 
 
 def _either(first: Dims, second: Dims) -> Dims:
@@ -420,8 +376,12 @@ def _named(dims: Dims) -> int:
     return sum(bool(dim.names) for dim in dims)
 
 
+def _shape(aval: Any) -> tuple[int, ...]:
+    return tuple(getattr(aval, "shape", ()))
+
+
 def _itemsize(aval: Any) -> int:
     dtype = getattr(aval, "dtype", None)
-    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if dtype is None or jnp.issubdtype(dtype, jax.dtypes.extended):
         return 8  # a random key
     return int(dtype.itemsize)

@@ -7,15 +7,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from axlearn_core.plan.census import Body, Event, KeysOrValues, Product
+from axlearn_core.plan.census import Body, Step
 from axlearn_core.plan.labels import Array, Division
+from axlearn_core.plan.products import Event, Lookup, Product
 
 
 class Route(NamedTuple):
-    """A kind of collective, and the mesh axes that it spans."""
+    """A kind of collective, the mesh axes that it spans, and the bytes that a device sends."""
 
     kind: str
     axes: tuple[str, ...]
+    sent: float
+
+
+class Kernel(NamedTuple):
+    """Something that runs by itself: its operations, and the bytes that it reads and writes."""
+
+    flops: float
+    bytes: float
 
 
 @dataclass
@@ -23,156 +32,208 @@ class Demand:
     """Of one device.
 
     Attributes:
-        flops: operations of matrix products.
-        accessed: bytes that these read and write, and that other results are.
         peak: bytes of what is alive at one time, besides the arguments.
-        counts: collectives by route.
-        sent: bytes that they send, by route.
+        kernels: what is computed, and how often.
+        routes: what is sent, and how often.
+        before: bytes of parameters to gather before this body's loop, by path and axes.
     """
 
-    flops: float = 0.0
-    accessed: float = 0.0
     peak: int = 0
-    counts: Counter[Route] = field(default_factory=Counter)
-    sent: Counter[Route] = field(default_factory=Counter)
+    kernels: Counter[Kernel] = field(default_factory=Counter)
+    routes: Counter[Route] = field(default_factory=Counter)
+    before: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
+
+    @property
+    def flops(self) -> float:
+        return sum(kernel.flops * count for kernel, count in self.kernels.items())
+
+    @property
+    def accessed(self) -> float:
+        return sum(kernel.bytes * count for kernel, count in self.kernels.items())
 
     def add(self, other: Demand, times: int) -> None:
-        self.flops += other.flops * times
-        self.accessed += other.accessed * times
-        for route, count in other.counts.items():
-            self.counts[route] += count * times
-            self.sent[route] += other.sent[route] * times
-
-    def send(self, kind: str, axes: Iterable[str], size: float) -> None:
-        route = Route(kind, tuple(axes))
-        self.counts[route] += 1
-        self.sent[route] += size
+        for kernel, count in other.kernels.items():
+            self.kernels[kernel] += count * times
+        for route, count in other.routes.items():
+            self.routes[route] += count * times
 
 
 def demand(body: Body, division: Division) -> Demand:
-    """Walks through a body, of which each device does its part.
+    """Walks through a program, of which each device does its part.
 
     Matrix products are divided as their dimensions are. Where an axis splits both the batch and a
-    parameter (FSDP), the parameter is gathered, once in each loop's body; its gradient is summed
-    over the batch's axes and scattered. A sum over a dimension that is split otherwise (tensor
-    parallelism) is an all-reduce of its result. Rings: of n devices each sends (n - 1) / n of what
-    an all-gather makes or a reduce-scatter reads, and twice that in an all-reduce.
+    parameter (FSDP), the parameter is gathered, once in each loop's body, or before the loop if it
+    is the same in all rounds; its gradient is summed over the batch's axes and scattered. A sum
+    over a dimension that is split otherwise (tensor parallelism) is an all-reduce of its result.
+    Rings: of n devices each sends (n - 1) / n of what an all-gather makes or a reduce-scatter
+    reads, and twice that in an all-reduce.
     """
-    total = Demand()
-    gathered: set[tuple[str, tuple[str, ...]]] = set()
-    alive = 0
-    for step in body.steps:
-        inside = demand(step.inner, division) if step.inner else Demand()
-        total.add(inside, step.trips)
-        made = sum(division.bytes(array) for array in step.made)
-        transient = sum(_event(event, division, total, gathered) for event in step.events)
-        if not any(isinstance(event, Product) and event.flops for event in step.events):
-            total.accessed += 2 * made
-        alive += made
-        total.peak = max(total.peak, alive + max(inside.peak, transient))
-        alive -= sum(division.bytes(array) for array in step.freed)
-    return total
+    return _Walk(division, frozenset()).run(body)
 
 
-def _event(
-    event: Event,
-    division: Division,
-    total: Demand,
-    gathered: set[tuple[str, tuple[str, ...]]],
-) -> int:
-    """Adds what an event needs; returns the bytes that exist during it alone."""
-    if isinstance(event, KeysOrValues):
-        _pass_around(event.array, division, total)
+class _Walk:
+    """Walks through one body."""
+
+    def __init__(self, division: Division, invariant: frozenset[str]):
+        self._division = division
+        self._invariant = invariant
+        self._gathered: set[tuple[str, tuple[str, ...]]] = set()
+        self._total = Demand()
+
+    def run(self, body: Body) -> Demand:
+        total, alive = self._total, 0
+        size = self._division.bytes
+        for step in body.steps:
+            inside = self._inside(step)
+            made = sum(map(size, step.made))
+            transient = sum(self._event(event) for event in step.events)
+            if (
+                made
+                and not step.inner
+                and not any(isinstance(event, Product) and event.flops for event in step.events)
+            ):
+                total.kernels[Kernel(0.0, 2.0 * made)] += 1
+            alive += made
+            total.peak = max(total.peak, alive + max(inside, transient))
+            alive -= sum(map(size, step.freed))
+        return total
+
+    def _inside(self, step: Step) -> int:
+        """Adds a loop; returns the bytes that exist within it."""
+        if step.inner is None:
+            return 0
+        inner = _Walk(self._division, step.invariant).run(step.inner)
+        self._total.add(inner, step.trips)
+        for (parameter, axes), size in inner.before.items():
+            self._gather(parameter, axes, size)
+        return inner.peak + sum(inner.before.values())
+
+    def _event(self, event: Event) -> int:
+        """Adds what an event needs; returns the bytes that exist during it alone."""
+        if isinstance(event, Product):
+            return self._product(event)
+        if isinstance(event, Lookup):
+            self._look_up(event)
+        else:
+            self._pass_around(event.array)
         return 0
-    experts = event.flops > 0 and any("expert" in o.array.names for o in event.operands)
-    axes = _axes_of_product(event, division)
-    ways = division.ways([a for some in axes.values() for a in some])
-    total.flops += event.flops / ways / division.accumulation
-    transient = 0
-    for operand in event.operands:
-        missing = _missing(operand.array, division, axes) if operand.parameter else ()
-        size = division.bytes(operand.array, without=missing)
-        total.accessed += size if event.flops else 0
-        if missing:
-            transient += size
-            if (operand.parameter, missing) not in gathered:
-                gathered.add((operand.parameter or "", missing))
-                n = division.ways(missing)
-                total.send("all-gather", missing, size * (n - 1) / n)
-    total.accessed += division.bytes(event.out) if event.flops else 0
-    _reduce(event, division, axes, total)
-    if experts:
-        _exchange_rows(event, division, total)
-    return transient
+
+    def _product(self, event: Product) -> int:
+        division = self._division
+        axes = _axes_of_product(event, division)
+        transient, accessed = 0, division.bytes(event.out)
+        for operand in event.operands:
+            missing = _missing(operand.array, division, axes) if operand.parameter else ()
+            size = division.bytes(operand.array, without=missing)
+            accessed += size
+            if missing and operand.parameter:
+                transient += self._gather(operand.parameter, missing, size)
+        if event.flops:
+            ways = division.ways([a for some in axes.values() for a in some])
+            flops = event.flops / ways / division.accumulation
+            self._total.kernels[Kernel(flops, float(accessed))] += 1
+            if any("expert" in operand.array.names for operand in event.operands):
+                self._exchange_rows(event)
+        self._reduce(event, axes)
+        return transient
+
+    def _gather(self, parameter: str, axes: tuple[str, ...], size: int) -> int:
+        """Gathers a parameter, unless that is done; returns the bytes that it takes here."""
+        if parameter in self._invariant:
+            self._total.before[parameter, axes] = size
+            return 0
+        if (parameter, axes) not in self._gathered:
+            self._gathered.add((parameter, axes))
+            n = self._division.ways(axes)
+            self._send("all-gather", axes, size * (n - 1) / n)
+        return size
+
+    def _reduce(self, event: Product, axes: dict[str, tuple[str, ...]]) -> None:
+        division, out = self._division, event.out.names
+        summed: list[str] = []
+        for name in dict.fromkeys(name for dim in event.summed for name, _ in dim.names):
+            if name not in out:
+                summed += axes.get(name, ())
+        if "expert" in out:  # all rows of an expert have come to where it is
+            summed = [axis for axis in summed if axis not in division.axes_of("expert")]
+        lies = division.lies(event.out)
+        scattered = [axis for axis in summed if axis in lies]
+        reduced = [axis for axis in summed if axis not in lies]
+        if scattered:
+            n = division.ways(scattered)
+            sent = division.bytes(event.out, without=scattered) * (n - 1) / n
+            self._send("reduce-scatter", scattered, sent)
+            if "batch" in out:  # tokens between two branches, which the next one wants whole
+                self._send("all-gather", scattered, sent)
+        if reduced:
+            n = division.ways(reduced)
+            self._send("all-reduce", reduced, 2 * division.bytes(event.out) * (n - 1) / n)
+
+    def _look_up(self, event: Lookup) -> None:
+        """Where an axis splits both the rows and their width, each device reads its width of all
+        rows, and they are exchanged; where one splits the table's length, results are added."""
+        division = self._division
+        of_rows = division.assigned(event.rows.factors)
+        of_table = division.assigned(event.table.array.factors)
+        rows_axes = {a for some in of_rows.values() for a in some}
+        length = {name for dim in event.numbers for name, _ in dim.names}
+        size = division.bytes(event.rows)
+        for name, axes in of_table.items():
+            both = [a for a in axes if a in rows_axes and name not in length]
+            alone = [a for a in axes if name in length and a not in rows_axes]
+            if both:
+                n = division.ways(both)
+                self._send("all-to-all", both, size * (n - 1) / n)
+            if alone and event.table.parameter:
+                n = division.ways(alone)
+                self._send("all-reduce", alone, 2 * size * (n - 1) / n)
+        if not event.table.parameter:
+            table_axes = {a for some in of_table.values() for a in some}
+            reduced = [a for a in division.sizes if a in rows_axes - table_axes]
+            if reduced:
+                n = division.ways(reduced)
+                total = division.bytes(event.table.array)
+                self._send("all-reduce", reduced, 2 * total * (n - 1) / n)
+
+    def _pass_around(self, array: Array) -> None:
+        """A ring over the sequence passes keys and values on in the forward pass, and twice more,
+        with their gradients, in the backward pass."""
+        axes = self._division.axes_of("seq")
+        if axes:
+            n = self._division.ways(axes)
+            self._send("collective-permute", axes, 3 * self._division.bytes(array) * (n - 1))
+
+    def _exchange_rows(self, event: Product) -> None:
+        """Rows come to the devices of their experts, or go back: the side as wide as the model.
+
+        Of products with experts' weights these are rows of "embed", read or made.
+        """
+        axes = self._division.axes_of("expert")
+        rows = [o.array for o in event.operands if "expert" not in o.array.names]
+        if axes and rows:
+            n = self._division.ways(axes)
+            reads = any("embed" in dict(dim.names) for dim in event.summed)
+            side = rows[0] if reads else event.out
+            self._send("all-to-all", axes, self._division.bytes(side) * (n - 1) / n)
+
+    def _send(self, kind: str, axes: Iterable[str], sent: float) -> None:
+        self._total.routes[Route(kind, tuple(axes), sent)] += 1
 
 
 def _axes_of_product(event: Product, division: Division) -> dict[str, tuple[str, ...]]:
     """Returns which mesh axes each logical axis of a product is divided over; the batch's first."""
-    dims = [d for d in (*event.out.dims, *event.summed) if d.names]
-    first = [d for d in dims if d.names[0][0] == "batch"]
-    second = [d for d in dims if d.names[0][0] == "seq"]
-    rest = [d for d in dims if d.names[0][0] not in ("batch", "seq")]
-    return division.assigned(tuple(first + second + rest))
+    order = {"batch": 0, "seq": 1}
+    factors = (*event.out.factors, *(pair for dim in event.summed for pair in dim.names))
+    return division.assigned(tuple(sorted(factors, key=lambda pair: order.get(pair[0], 2))))
 
 
-def _missing(
-    array: Array, division: Division, axes: dict[str, tuple[str, ...]]
-) -> tuple[str, ...]:
+def _missing(array: Array, division: Division, axes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Returns the mesh axes that split a parameter where it lies and not in a product.
 
     Those of experts are not gathered: their rows come to them.
     """
     missing = []
-    for name, lies in division.assigned(array.dims).items():
+    for name, lies in division.assigned(array.factors).items():
         if name != "expert":
             missing += [axis for axis in lies if axis not in axes.get(name, ())]
     return tuple(missing)
-
-
-def _reduce(
-    event: Product, division: Division, axes: dict[str, tuple[str, ...]], total: Demand
-) -> None:
-    out = event.out.names
-    summed: list[str] = []
-    for name in dict.fromkeys(name for dim in event.summed for name, _ in dim.names):
-        if name not in out:
-            summed += axes.get(name, ())
-    if not summed:
-        return
-    lies = [a for some in division.assigned(event.out.dims).values() for a in some]
-    scattered = [a for a in summed if a in lies and "batch" not in out]
-    reduced = [a for a in summed if a not in scattered]
-    if scattered:
-        n = division.ways(scattered)
-        whole = division.bytes(event.out, without=scattered)
-        total.send("reduce-scatter", scattered, whole * (n - 1) / n)
-    if reduced:
-        n = division.ways(reduced)
-        total.send("all-reduce", reduced, 2 * division.bytes(event.out) * (n - 1) / n)
-
-
-def _pass_around(array: Array, division: Division, total: Demand) -> None:
-    """A ring over the sequence passes keys and values on in the forward pass, and twice more, with
-    their gradients, in the backward pass."""
-    axes = division.axes_of("seq")
-    if axes:
-        n = division.ways(axes)
-        total.send("collective-permute", axes, 3 * division.bytes(array) * (n - 1))
-
-
-def _exchange_rows(event: Product, division: Division, total: Demand) -> None:
-    """Rows come to the devices of their experts, or go back: the side that is as wide as the model.
-
-    Of products with experts' weights these are rows of "embed", read or made.
-    """
-    axes = division.axes_of("expert")
-    if not axes:
-        return
-    n = division.ways(axes)
-    rows = next((o.array for o in event.operands if "expert" not in o.array.names), None)
-    weights = next((o.array for o in event.operands if "expert" in o.array.names), None)
-    if rows is None or weights is None:
-        return
-    reads = any("embed" in dict(d.names) for d in event.summed)
-    side = rows if reads else event.out
-    total.send("all-to-all", axes, division.bytes(side) * (n - 1) / n)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from axlearn_core.parallel.sharding import Rules
 
@@ -39,17 +40,22 @@ class Array:
     dims: Dims
     itemsize: int
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(dim.size for dim in self.dims)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.itemsize
 
-    @property
-    def names(self) -> set[str]:
-        return {name for dim in self.dims for name, _ in dim.names}
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for dim in self.dims for name, _ in dim.names)
+
+    @cached_property
+    def factors(self) -> tuple[tuple[str, int], ...]:
+        """All logical axes with their sizes."""
+        return tuple(pair for dim in self.dims for pair in dim.names)
 
 
 def labelled(shape: Sequence[int], axes: Sequence[str | None]) -> Dims:
@@ -111,28 +117,47 @@ def reshaped(dims: Dims, shape: Sequence[int]) -> Dims:
     return tuple(result)
 
 
-@dataclass(frozen=True)
-class Division:
-    """How arrays are divided: a mesh, the rules that map logical axes to it, and micro-batches."""
+Factors = tuple[tuple[str, int], ...]
+"""Logical axes with their sizes."""
 
-    sizes: Mapping[str, int]  # of the mesh's axes
-    rules: Rules
-    accumulation: int = 1
+
+class Division:
+    """How arrays are divided: a mesh, the rules that map logical axes to it, and micro-batches.
+
+    Args:
+        sizes: of the mesh's axes.
+        rules: the sharding rules.
+        accumulation: the number of micro-batches.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], rules: Rules, accumulation: int = 1):
+        self.sizes = sizes
+        self.rules = rules
+        self.accumulation = accumulation
+        self._axes: dict[str, tuple[str, ...]] = {}
+        self._assigned: dict[Factors, dict[str, tuple[str, ...]]] = {}
 
     def axes_of(self, name: str) -> tuple[str, ...]:
         """Returns the mesh axes, larger than 1, that a logical axis is split over."""
-        axes = self.rules.get(name) or ()
-        every = (axes,) if isinstance(axes, str) else tuple(axes)
-        return tuple(axis for axis in every if self.sizes.get(axis, 1) > 1)
+        if name not in self._axes:
+            axes = self.rules.get(name) or ()
+            every = (axes,) if isinstance(axes, str) else axes
+            self._axes[name] = tuple(axis for axis in every if self.sizes.get(axis, 1) > 1)
+        return self._axes[name]
 
-    def ways(self, axes: Sequence[str]) -> int:
+    def ways(self, axes: Iterable[str]) -> int:
         return math.prod(self.sizes[axis] for axis in axes)
 
-    def assigned(self, dims: Dims, taken: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    def assigned(self, factors: Factors) -> dict[str, tuple[str, ...]]:
         """Returns the mesh axes of each logical axis. Each is used once, and only if it divides."""
-        used = set(taken)
+        if factors not in self._assigned:
+            self._assigned[factors] = self._assign(factors)
+        return self._assigned[factors]
+
+    def _assign(self, factors: Factors) -> dict[str, tuple[str, ...]]:
+        used: set[str] = set()
         result: dict[str, tuple[str, ...]] = {}
-        for name, size in (pair for dim in dims for pair in dim.names):
+        for name, size in factors:
             if name in result:  # a second time, as in scores of queries by keys
                 continue
             left = size // self.accumulation if name == "batch" else size
@@ -147,14 +172,25 @@ class Division:
 
     def divides(self, array: Array) -> bool:
         """Returns whether every dimension is divisible by the mesh axes of its logical axes."""
-        assigned = self.assigned(array.dims)
+        assigned = self.assigned(array.factors)
         wanted = {axis for name in assigned for axis in self.axes_of(name)}
-        return wanted <= {axis for axes in assigned.values() for axis in axes} and not (
-            "batch" in array.names and array.shape[0] % self.accumulation
-        )
+        rows = dict(array.factors).get("batch", 0)
+        split = {axis for axes in assigned.values() for axis in axes}
+        return wanted <= split and rows % self.accumulation == 0
+
+    def lies(self, array: Array) -> tuple[str, ...]:
+        """Returns the mesh axes that an array is divided over.
+
+        Vectors of tokens between two branches lie as the rule "residual_seq" says.
+        """
+        factors = array.factors
+        if "residual_seq" in self.rules and array.names == {"batch", "seq", "embed"}:
+            factors = tuple(("residual_seq" if n == "seq" else n, size) for n, size in factors)
+        return tuple(axis for axes in self.assigned(factors).values() for axis in axes)
 
     def bytes(self, array: Array, without: Sequence[str] = ()) -> int:
         """Returns the bytes on one device, with the array whole along the axes `without`."""
-        axes = [a for some in self.assigned(array.dims).values() for a in some if a not in without]
-        ways = self.ways(axes) * (self.accumulation if "batch" in array.names else 1)
+        ways = self.ways(axis for axis in self.lies(array) if axis not in without)
+        if "batch" in array.names:
+            ways *= self.accumulation
         return -(-array.bytes // ways)

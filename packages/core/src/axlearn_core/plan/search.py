@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from axlearn_core.config import ConfigBase, ConfigError
-from axlearn_core.plan.arithmetic import plan_of_blueprint
+from axlearn_core.parallel import infer_mesh_shape
+from axlearn_core.plan.arithmetic import plan_of
 from axlearn_core.plan.blueprint import Blueprint, draw
 from axlearn_core.plan.candidates import Candidate, Recompute, meshes, recomputes
+from axlearn_core.plan.labels import Division
 from axlearn_core.plan.record import Plan
 from axlearn_core.plan.target import Target
 from axlearn_core.plugins import Registry
@@ -117,27 +118,32 @@ def _planned(
     experiment: str,
     overrides: tuple[str, ...],
 ) -> Iterator[Found]:
+    rules = trainer.config.sharding_rules
     for mesh in meshes(trainer, target.count):
-        best: Found | None = None
+        sizes = infer_mesh_shape(mesh, target.count)
+        last: Found | None = None
         for accumulation in _accumulations(blueprint.rows):
-            candidate = Candidate(mesh, accumulation, policy)
-            try:
-                plan = plan_of_blueprint(
-                    trainer,
-                    blueprint,
-                    target,
-                    mesh=mesh,
-                    accumulation=accumulation,
-                    experiment=experiment,
-                    overrides=(*overrides, *candidate.overrides),
-                )
-            except ConfigError:  # the mesh does not divide the parameters, or the batch
+            division = Division(sizes, rules, accumulation)
+            if not divides(blueprint, division):
                 break
-            best = Found(candidate, plan)
+            candidate = Candidate(mesh, accumulation, policy)
+            words = (*overrides, *candidate.overrides)
+            plan = plan_of(blueprint, division, target, experiment=experiment, overrides=words)
+            last = Found(candidate, plan)
             if plan.memory.fits is not False:
                 break
-        if best is not None:
-            yield best
+        if last is not None:
+            yield last
+
+
+def divides(blueprint: Blueprint, division: Division) -> bool:
+    """Returns whether a mesh divides all parameters and the batch, and each of its axes is used."""
+    used: set[str] = set()
+    for argument in blueprint.arguments:
+        if not division.divides(argument.array):
+            return False
+        used.update(division.lies(argument.array))
+    return used >= {axis for axis, size in division.sizes.items() if size > 1}
 
 
 def _accumulations(rows: int) -> list[int]:
@@ -164,6 +170,3 @@ def _compiled(
             say("  does not fit after all")
         else:
             yield Found(one.candidate, plan)
-
-
-__all__ = ["Build", "Compile", "ConfigBase", "Found", "Outcome", "pareto", "search"]
