@@ -43,6 +43,16 @@ if TYPE_CHECKING:
     metavar="A B",
     help="Instead, what differs: each a saved .json, or a MACHINE to plan EXPERIMENT on.",
 )
+@click.option("--search", is_flag=True, help="Try meshes, micro-batches and recomputation.")
+@click.option("--fit", metavar="CHIP-*", help="Find the smallest that fits, such as 'gpu-h100-*'.")
+@click.option(
+    "--compile",
+    "compiled",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="How many plans --search compiles; with 0 it and --fit leave it at arithmetic.",
+)
 @as_json_option
 def plan(
     experiment: str | None,
@@ -50,6 +60,9 @@ def plan(
     hardware: str | None,
     save: Path | None,
     compare: tuple[str, str] | None,
+    search: bool,
+    fit: str | None,
+    compiled: int,
     as_json: bool,
 ) -> None:
     """Plan EXPERIMENT on a MACHINE that need not be here.
@@ -63,6 +76,18 @@ def plan(
         if hardware or save:
             raise click.UsageError("--compare takes its machines itself, and saves nothing")
         _compare(compare, experiment, overrides, as_json)
+        return
+    if search or fit:
+        if save or (search and fit) or (fit and hardware):
+            raise click.UsageError("--search and --fit go without each other and without --save")
+        if experiment is None or not (fit or hardware):
+            raise click.UsageError("give an EXPERIMENT, and with --search also --hardware MACHINE")
+        from axlearn_core.cli.plan_search import find_smallest, search_on
+
+        if fit:
+            find_smallest(fit, experiment, overrides, compiled, as_json)
+        elif hardware:
+            search_on(hardware, experiment, overrides, compiled, as_json)
         return
     if experiment is None or hardware is None:
         raise click.UsageError("give an EXPERIMENT and --hardware MACHINE, such as cpu-8")
@@ -107,9 +132,14 @@ def _plans(machines: Sequence[str], experiment: str, overrides: tuple[str, ...])
     registry = get_registry()
     targets = [parse_target(machine, registry) for machine in machines]
     for target in targets:  # all of them, before any starts jax
-        for note in apply_environment(target.hardware, os.environ, target.compile_settings):
-            click.echo(note, err=True)
+        prepare(target)
     return [plan_on(target.with_devices(), experiment, overrides, registry) for target in targets]
+
+
+def prepare(target: Target) -> None:
+    """Sets what the compiler for a target wants. Call it before anything starts jax."""
+    for note in apply_environment(target.hardware, os.environ, target.compile_settings):
+        click.echo(note, err=True)
 
 
 def plan_on(

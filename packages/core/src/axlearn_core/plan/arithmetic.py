@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jax.sharding import AbstractMesh
 from numpy.typing import NDArray
 
-from axlearn_core.parallel import MESH_AXES, Placement, infer_mesh_shape, partition_spec
+from axlearn_core.parallel import MESH_AXES, Placement, infer_mesh_shape
+from axlearn_core.parallel.sharding import Rules
 from axlearn_core.plan.blueprint import BATCH, OPTIMIZER, PARAMETERS, Argument, Blueprint, draw
 from axlearn_core.plan.demand import Demand, demand
 from axlearn_core.plan.labels import Division
@@ -35,8 +38,16 @@ def plan_by_arithmetic(
     abstract = AbstractMesh(tuple(mesh.values()), MESH_AXES)
     program = trainer.program(Placement(abstract, cfg.sharding_rules))
     program.check_batch("input", trainer.input.batch_shape(), accumulation=cfg.accumulation)
-    division = Division(mesh, cfg.sharding_rules, cfg.accumulation)
+    division = division_on(target, mesh, cfg.sharding_rules, cfg.accumulation)
     return plan_of(draw(trainer), division, target, experiment=experiment, overrides=overrides)
+
+
+def division_on(
+    target: Target, sizes: Mapping[str, int], rules: Rules, accumulation: int
+) -> Division:
+    """Returns how a target divides what is drawn."""
+    on_cpu = target.hardware.platform == "cpu"
+    return Division(sizes, rules, accumulation, keeps_scores=on_cpu)
 
 
 def plan_of(
@@ -151,18 +162,15 @@ def _memory(blueprint: Blueprint, division: Division, needs: Demand, target: Tar
 
 def _largest(blueprint: Blueprint, division: Division) -> tuple[PlacedArray, ...]:
     def placed(argument: Argument) -> PlacedArray:
-        parts = partition_spec(argument.axes, division.rules)
+        assigned = division.assigned(argument.array.factors)
+        parts = (" x ".join(assigned[name]) if name else "" for name in argument.axes)
         return PlacedArray(
             path=argument.path,
             shape=argument.array.shape,
             dtype=argument.dtype,
-            spec=f"({', '.join(map(_part, parts))})",
+            spec=f"({', '.join(part or '-' for part in parts)})",
             bytes_per_device=division.bytes(argument.array),
         )
 
     arrays = [placed(argument) for argument in blueprint.arguments if argument.part != BATCH]
     return tuple(sorted(arrays, key=lambda array: -array.bytes_per_device)[:10])
-
-
-def _part(axes: str | tuple[str, ...] | None) -> str:
-    return axes if isinstance(axes, str) else "None" if axes is None else f"({', '.join(axes)})"

@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh
 from axlearn_core.parallel import MESH_AXES, Placement, placing
 from axlearn_core.plan.census import Census, take_census
 from axlearn_core.plan.labels import Array, labelled
+from axlearn_core.training.input import tokens_per_step
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
 from axlearn_core.training.state import initial_state, state_axes
 from axlearn_core.training.step import make_train_step
@@ -34,7 +35,7 @@ class Argument:
 
     @property
     def part(self) -> str:
-        return self.path.partition("/")[0]
+        return self.path.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Blueprint:
 
     Attributes:
         arguments: the state, then the batch.
+        tokens: per step.
         census: of the loss and its gradient, for the whole batch at once.
         model_flops: per step, None if the model does not tell.
         dtype: in which the model computes.
     """
 
     arguments: tuple[Argument, ...]
+    tokens: int
     census: Census
     model_flops: float | None
     dtype: str
@@ -61,11 +64,6 @@ class Blueprint:
     @property
     def rows(self) -> int:
         return next(a for a in self.arguments if a.part == BATCH).array.shape[0]
-
-    @property
-    def tokens(self) -> int:
-        shapes = [a.array.shape for a in self.arguments if a.part == BATCH]
-        return max(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
 
 
 class _GradientsOnly(Learner):
@@ -96,13 +94,13 @@ def draw(trainer: Trainer) -> Blueprint:
 
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     arguments = [
-        _argument(jax.tree_util.keystr(path, simple=True, separator="/"), x, axes)
+        _argument(jax.tree_util.keystr(path, simple=True, separator="."), x, axes)
         for (path, x), axes in zip(
             leaves, cast(Any, tree).flatten_up_to(state_axes(model, learner)), strict=True
         )
     ]
     arguments += [
-        _argument(f"{BATCH}/{name}", x, ("batch", "seq", *[None] * x.ndim)[: x.ndim])
+        _argument(f"{BATCH}.{name}", x, ("batch", "seq", *[None] * x.ndim)[: x.ndim])
         for name, x in sorted(batch.items())
     ]
     census = take_census(
@@ -112,7 +110,8 @@ def draw(trainer: Trainer) -> Blueprint:
     )
     dims = {name: shape for name, (shape, _) in shapes.items()}
     flops = model.flops_per_step(dims)
-    return Blueprint(tuple(arguments), census, flops, cfg.compute_dtype or "float32")
+    dtype = cfg.compute_dtype or "float32"
+    return Blueprint(tuple(arguments), tokens_per_step(shapes), census, flops, dtype)
 
 
 def _argument(path: str, x: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Argument:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from axlearn_core.config import ConfigError, near_names
-from axlearn_core.hardware import HardwareError, machine_name
+from axlearn_core.config import ConfigError
+from axlearn_core.hardware import HardwareError
 from axlearn_core.plan.record import Plan
 from axlearn_core.plan.target import Target, parse_target
 from axlearn_core.plugins import Registry
@@ -65,7 +64,7 @@ def matching_targets(pattern: str, registry: Registry) -> list[Target]:
     These are the chip's topologies, or where its package lists none (GPUs), the powers of two.
 
     Raises:
-        HardwareError: for a pattern that is not of one chip and any number, or without any match.
+        HardwareError: for another kind of pattern, or a chip that there is not.
     """
     if not pattern.endswith("-*"):
         raise HardwareError(
@@ -75,31 +74,4 @@ def matching_targets(pattern: str, registry: Registry) -> list[Target]:
     one = parse_target(f"{prefix}1", registry)
     listed = {t.devices for t in one.hardware.topologies() if t.chip == one.chip.name}
     counts = sorted(listed) or [2**power for power in range(_MOST.bit_length())]
-    names = {machine_name(one.hardware.platform, one.chip.name, n): n for n in counts}
-    found = [parse_target(name, registry) for name in names if fnmatch.fnmatch(name, pattern)]
-    if not found:
-        raise HardwareError(f"no size of {prefix}N matches.{near_names(pattern, names)}")
-    return found
-
-
-def advice(tried: tuple[Tried, ...]) -> str:
-    """Returns what stands in the way where nothing fits, and what to change."""
-    planned = [one for one in tried if one.plan is not None]
-    if not planned:
-        return f"no number of devices can be used: {tried[-1].problem}" if tried else ""
-    last = planned[-1].plan
-    assert last is not None
-    memory = last.memory
-    state = memory.parameters + memory.optimizer
-    over = memory.peak - (memory.limit or 0)
-    if state > memory.temporary:
-        change = (
-            "parameters and optimizer state take most: split them over fsdp or model "
-            "(mesh_shape), or use an optimizer with less state"
-        )
-    else:
-        change = (
-            "activations take most: keep fewer (remat), use micro-batches (accumulation), or fewer "
-            "rows; `--search` tries these"
-        )
-    return f"on {last.target} it needs {over / 2**30:.1f} GiB more than there are; {change}"
+    return [replace(one, count=count) for count in counts]

@@ -53,6 +53,11 @@ class Array:
         return frozenset(name for dim in self.dims for name, _ in dim.names)
 
     @cached_property
+    def is_scores(self) -> bool:
+        """Whether it has an entry for each pair of tokens of a sequence, as attention's scores."""
+        return sum(name == "seq" for name, _ in self.factors) > 1
+
+    @cached_property
     def factors(self) -> tuple[tuple[str, int], ...]:
         """All logical axes with their sizes."""
         return tuple(pair for dim in self.dims for pair in dim.names)
@@ -128,12 +133,22 @@ class Division:
         sizes: of the mesh's axes.
         rules: the sharding rules.
         accumulation: the number of micro-batches.
+        keeps_scores: whether attention writes its scores to memory. Kernels for GPUs and TPUs do
+            not (arXiv:2205.14135).
     """
 
-    def __init__(self, sizes: Mapping[str, int], rules: Rules, accumulation: int = 1):
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        rules: Rules,
+        accumulation: int = 1,
+        *,
+        keeps_scores: bool = False,
+    ):
         self.sizes = sizes
         self.rules = rules
         self.accumulation = accumulation
+        self.keeps_scores = keeps_scores
         self._axes: dict[str, tuple[str, ...]] = {}
         self._assigned: dict[Factors, dict[str, tuple[str, ...]]] = {}
 
@@ -190,6 +205,8 @@ class Division:
 
     def bytes(self, array: Array, without: Sequence[str] = ()) -> int:
         """Returns the bytes on one device, with the array whole along the axes `without`."""
+        if array.is_scores and not self.keeps_scores:
+            return 0
         ways = self.ways(axis for axis in self.lies(array) if axis not in without)
         if "batch" in array.names:
             ways *= self.accumulation

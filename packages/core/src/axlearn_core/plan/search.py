@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from axlearn_core.parallel import infer_mesh_shape
-from axlearn_core.plan.arithmetic import plan_of
+from axlearn_core.plan.arithmetic import division_on, plan_of
 from axlearn_core.plan.blueprint import Blueprint, draw
 from axlearn_core.plan.candidates import Candidate, Recompute, meshes, recomputes
 from axlearn_core.plan.labels import Division
@@ -23,7 +23,7 @@ Build = Callable[[Sequence[str]], Trainer]
 class Compile(Protocol):
     """Makes a plan of a trainer by compiling its step for a target."""
 
-    def __call__(self, trainer: Trainer, target: Target, overrides: tuple[str, ...]) -> Plan: ...
+    def __call__(self, trainer: Trainer, target: Target, overrides: tuple[str, ...], /) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _planned(
         sizes = infer_mesh_shape(mesh, target.count)
         last: Found | None = None
         for accumulation in _accumulations(blueprint.rows):
-            division = Division(sizes, rules, accumulation)
+            division = division_on(target, sizes, rules, accumulation)
             if not divides(blueprint, division):
                 break
             candidate = Candidate(mesh, accumulation, policy)
