@@ -60,7 +60,9 @@ def partition_spec(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
     return PartitionSpec(*parts)
 
 
-def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> dict[str, Any]:
+def parameter_shardings(
+    specs: Mapping[str, Any], mesh: Mesh | AbstractMesh, rules: Rules
+) -> dict[str, Any]:
     """Returns the NamedSharding of every parameter.
 
     Raises:
@@ -80,7 +82,9 @@ def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> d
     return map_specs(lambda spec: NamedSharding(mesh, partition_spec(spec.axes, rules)), specs)
 
 
-def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> Iterator[str]:
+def _indivisible(
+    path: str, spec: ParameterSpec, mesh: Mesh | AbstractMesh, rules: Rules
+) -> Iterator[str]:
     placed = partition_spec(spec.axes, rules)
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
         ways = 1

@@ -47,7 +47,7 @@ def division_on(
 ) -> Division:
     """Returns how a target divides what is drawn."""
     on_cpu = target.hardware.platform == "cpu"
-    return Division(sizes, rules, accumulation, keeps_scores=on_cpu)
+    return Division(sizes, rules, accumulation, plain_attention=on_cpu)
 
 
 def plan_of(

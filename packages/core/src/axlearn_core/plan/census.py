@@ -324,7 +324,8 @@ class _Recorder:
         """Writes a value that would be computed where it is read; loops read what is there."""
         if value.stored:
             return value
-        return self._made([value], [value.array])[0]._replace(parameter=value.parameter)
+        array = replace(value.array, constant=not value.roots)
+        return self._made([value], [array])[0]._replace(parameter=value.parameter)
 
     def _step(self, args: Sequence[Value], **parts: Any) -> Step:
         step = Step(**{name: part for name, part in parts.items() if part})

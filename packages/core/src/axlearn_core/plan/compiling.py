@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.sharding import Mesh
 
 from axlearn_core.module import parameter_count
 from axlearn_core.plan.network import network_of, traffic
@@ -66,6 +67,7 @@ def plan_by_compiling(
         raise DoesNotFitError(_refused(str(error), program, target), str(error)) from error
     seconds = time.perf_counter() - start
     mesh = program.placement.mesh
+    assert isinstance(mesh, Mesh)
     reading = read_program(compiled.as_text() or "", mesh)
     sent = traffic(reading.collectives, network_of(target, mesh))
     model_flops = trainer.model.flops_per_step({name: dims for name, (dims, _) in shape.items()})

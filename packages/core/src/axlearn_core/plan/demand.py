@@ -134,8 +134,7 @@ class _Walk:
             self._total.kernels[Kernel(flops, float(accessed))] += 1
             if any("expert" in operand.array.names for operand in event.operands):
                 self._exchange_rows(event)
-        self._reduce(event, axes)
-        return transient
+        return transient + self._reduce(event, axes)
 
     def _gather(self, parameter: str, axes: tuple[str, ...], size: int) -> int:
         """Gathers a parameter, unless that is done; returns the bytes that it takes here."""
@@ -148,7 +147,8 @@ class _Walk:
             self._send("all-gather", axes, size * (n - 1) / n)
         return size
 
-    def _reduce(self, event: Product, axes: dict[str, tuple[str, ...]]) -> None:
+    def _reduce(self, event: Product, axes: dict[str, tuple[str, ...]]) -> int:
+        """Sums a result over devices; returns the bytes that it takes before it is scattered."""
         division, out = self._division, event.out.names
         summed: list[str] = []
         for name in dict.fromkeys(name for dim in event.summed for name, _ in dim.names):
@@ -159,15 +159,17 @@ class _Walk:
         lies = division.lies(event.out)
         scattered = [axis for axis in summed if axis in lies]
         reduced = [axis for axis in summed if axis not in lies]
+        whole = division.bytes(event.out, without=scattered) if scattered else 0
         if scattered:
             n = division.ways(scattered)
-            sent = division.bytes(event.out, without=scattered) * (n - 1) / n
+            sent = whole * (n - 1) / n
             self._send("reduce-scatter", scattered, sent)
             if "batch" in out:  # tokens between two branches, which the next one wants whole
                 self._send("all-gather", scattered, sent)
         if reduced:
             n = division.ways(reduced)
             self._send("all-reduce", reduced, 2 * division.bytes(event.out) * (n - 1) / n)
+        return whole
 
     def _look_up(self, event: Lookup) -> None:
         """Where an axis splits both the rows and their width, each device reads its width of all

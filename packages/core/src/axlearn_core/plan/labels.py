@@ -35,10 +35,11 @@ Dims = tuple[Dim, ...]
 
 @dataclass(frozen=True)
 class Array:
-    """The shape of an array, and the bytes of an element."""
+    """The shape of an array, the bytes of an element, and whether it depends on nothing."""
 
     dims: Dims
     itemsize: int
+    constant: bool = False
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -133,8 +134,8 @@ class Division:
         sizes: of the mesh's axes.
         rules: the sharding rules.
         accumulation: the number of micro-batches.
-        keeps_scores: whether attention writes its scores to memory. Kernels for GPUs and TPUs do
-            not (arXiv:2205.14135).
+        plain_attention: whether attention writes its scores to memory, and has its mask there.
+            Kernels for GPUs and TPUs do not (arXiv:2205.14135).
     """
 
     def __init__(
@@ -143,12 +144,12 @@ class Division:
         rules: Rules,
         accumulation: int = 1,
         *,
-        keeps_scores: bool = False,
+        plain_attention: bool = False,
     ):
         self.sizes = sizes
         self.rules = rules
         self.accumulation = accumulation
-        self.keeps_scores = keeps_scores
+        self.plain_attention = plain_attention
         self._axes: dict[str, tuple[str, ...]] = {}
         self._assigned: dict[Factors, dict[str, tuple[str, ...]]] = {}
 
@@ -205,7 +206,7 @@ class Division:
 
     def bytes(self, array: Array, without: Sequence[str] = ()) -> int:
         """Returns the bytes on one device, with the array whole along the axes `without`."""
-        if array.is_scores and not self.keeps_scores:
+        if (array.is_scores or array.constant) and not self.plain_attention:
             return 0
         ways = self.ways(axis for axis in self.lies(array) if axis not in without)
         if "batch" in array.names:
