@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from jax.sharding import AbstractMesh
 from numpy.typing import NDArray
 
+from axlearn_core.config import ConfigBase
 from axlearn_core.parallel import MESH_AXES, Placement, infer_mesh_shape
 from axlearn_core.parallel.sharding import Rules
 from axlearn_core.plan.blueprint import BATCH, OPTIMIZER, PARAMETERS, Argument, Blueprint, draw
@@ -34,12 +36,28 @@ def plan_by_arithmetic(
         ConfigError: if the mesh does not fit the devices, the parameters or the batch.
     """
     cfg = trainer.config
-    mesh = infer_mesh_shape(cfg.mesh_shape, target.count)
+    slow = slow_part(cfg)
+    domains = target.count // target.domain
+    outer = infer_mesh_shape(slow, domains)
+    inner = infer_mesh_shape(cfg.mesh_shape, target.domain if slow else target.count)
+    mesh = {axis: outer[axis] * inner[axis] for axis in MESH_AXES} if slow else inner
     abstract = AbstractMesh(tuple(mesh.values()), MESH_AXES)
     program = trainer.program(Placement(abstract, cfg.sharding_rules))
     program.check_batch("input", trainer.input.batch_shape(), accumulation=cfg.accumulation)
     division = division_on(target, mesh, cfg.sharding_rules, cfg.accumulation)
-    return plan_of(draw(trainer), division, target, experiment=experiment, overrides=overrides)
+    return plan_of(
+        draw(trainer),
+        division,
+        target,
+        slow=outer if slow else {},
+        experiment=experiment,
+        overrides=overrides,
+    )
+
+
+def slow_part(cfg: ConfigBase) -> Mapping[str, int]:
+    """Returns the mesh between network domains that a trainer's config asks for."""
+    return dict(cfg.items()).get("slow_mesh_shape") or {}
 
 
 def division_on(
@@ -55,14 +73,24 @@ def plan_of(
     division: Division,
     target: Target,
     *,
+    slow: Mapping[str, int],
     experiment: str,
     overrides: tuple[str, ...],
 ) -> Plan:
-    """Plans what was drawn, divided so, on a target."""
+    """Plans what was drawn, divided so, on a target.
+
+    Args:
+        blueprint: of the trainer.
+        division: over all devices.
+        target: that has them.
+        slow: which part of each axis lies between network domains; empty for the outermost parts.
+        experiment: its name, for people.
+        overrides: what was changed in it, for people.
+    """
     needs = demand(blueprint.census.body, division)
     rounds = division.accumulation
     memory = _memory(blueprint, division, needs, target)
-    sent = _traffic(needs, division, target)
+    sent = _traffic(needs, division, target, slow)
     flops = needs.flops * rounds
     # The optimizer reads and writes its state and the parameters, and reads the gradients.
     update = 2.0 * (memory.parameters + memory.optimizer) + memory.parameters
@@ -94,10 +122,12 @@ def plan_of(
     )
 
 
-def _traffic(needs: Demand, division: Division, target: Target) -> tuple[Traffic, ...]:
+def _traffic(
+    needs: Demand, division: Division, target: Target, slow: Mapping[str, int]
+) -> tuple[Traffic, ...]:
     """Times what is sent on the target's network, positions of the mesh being in its order."""
     network = network_of(target)
-    positions = np.arange(target.count).reshape(tuple(division.sizes.values()))
+    positions = _positions(division.sizes, slow)
     sums: dict[tuple[str, tuple[str, ...]], list[tuple[int, float]]] = {}
     for route, count in needs.routes.items():
         pair = (count * division.accumulation, route.sent)
@@ -111,6 +141,15 @@ def _traffic(needs: Demand, division: Division, target: Target) -> tuple[Traffic
         seconds = network.seconds(kind, groups, total)
         found.append(Traffic(kind, axes, times, round(total), where, seconds))
     return tuple(sorted(found, key=lambda each: (-(each.seconds or 0), -each.bytes)))
+
+
+def _positions(sizes: Mapping[str, int], slow: Mapping[str, int]) -> NDArray[np.int64]:
+    """Arranges devices as `make_mesh` does: of each axis the slow part is before the fast one."""
+    outer = [slow.get(axis, 1) for axis in sizes]
+    inner = [size // part for size, part in zip(sizes.values(), outer, strict=True)]
+    blocks = np.arange(math.prod(sizes.values())).reshape(*outer, *inner)
+    pairs = [axis + part for axis in range(len(inner)) for part in (0, len(inner))]
+    return blocks.transpose(pairs).reshape(tuple(sizes.values()))
 
 
 def _groups(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from axlearn_core.config import ConfigBase, find
 from axlearn_core.config.tree import config_class
 from axlearn_core.module import flatten_paths
+from axlearn_core.parallel import MESH_AXES
 from axlearn_core.plugins import Registry
 from axlearn_core.training.trainer import Trainer
 
@@ -29,22 +31,33 @@ class Recompute:
 class Candidate:
     """One way to train."""
 
-    mesh: Mapping[str, int]  # axes larger than 1
+    mesh: Mapping[str, int]  # over all devices; axes larger than 1
+    slow: Mapping[str, int]  # the part of them between network domains, such as nodes
     accumulation: int
     recompute: Recompute
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """Returns what to add to the command line."""
-        mesh = dict(self.mesh) or {"data": 1}
+        fast = {axis: size // self.slow.get(axis, 1) for axis, size in self.mesh.items()}
+        within = {axis: size for axis, size in fast.items() if size > 1} or {"data": 1}
         return (
-            f"mesh_shape={json.dumps(mesh)}",
+            f"mesh_shape={json.dumps(within)}",
+            *([f"slow_mesh_shape={json.dumps(dict(self.slow))}"] if self.slow else []),
             f"accumulation={self.accumulation}",
             *self.recompute.overrides,
         )
 
-    def with_accumulation(self, accumulation: int) -> Candidate:
-        return replace(self, accumulation=accumulation)
+
+def slow_axes(mesh: Mapping[str, int], domains: int) -> dict[str, int]:
+    """Returns the part of a mesh that lies between domains: of its outermost axes."""
+    slow: dict[str, int] = {}
+    for axis in MESH_AXES:
+        part = math.gcd(mesh.get(axis, 1), domains)
+        if part > 1:
+            slow[axis] = part
+            domains //= part
+    return slow
 
 
 def recomputes(config: ConfigBase, names: Mapping[str, int], registry: Registry) -> list[Recompute]:

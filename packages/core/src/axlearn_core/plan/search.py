@@ -9,7 +9,7 @@ from typing import Protocol
 from axlearn_core.parallel import infer_mesh_shape
 from axlearn_core.plan.arithmetic import division_on, plan_of
 from axlearn_core.plan.blueprint import Blueprint, draw
-from axlearn_core.plan.candidates import Candidate, Recompute, meshes, recomputes
+from axlearn_core.plan.candidates import Candidate, Recompute, meshes, recomputes, slow_axes
 from axlearn_core.plan.labels import Division
 from axlearn_core.plan.record import Plan
 from axlearn_core.plan.target import Target
@@ -118,17 +118,20 @@ def _planned(
     experiment: str,
     overrides: tuple[str, ...],
 ) -> Iterator[Found]:
-    rules = trainer.config.sharding_rules
+    cfg = trainer.config
+    several = target.count // target.domain if "slow_mesh_shape" in dict(cfg.items()) else 1
     for mesh in meshes(trainer, target.count):
-        sizes = infer_mesh_shape(mesh, target.count)
+        sizes, slow = infer_mesh_shape(mesh, target.count), slow_axes(mesh, several)
         last: Found | None = None
         for accumulation in _accumulations(blueprint.rows):
-            division = division_on(target, sizes, rules, accumulation)
+            division = division_on(target, sizes, cfg.sharding_rules, accumulation)
             if not divides(blueprint, division):
                 break
-            candidate = Candidate(mesh, accumulation, policy)
+            candidate = Candidate(mesh, slow, accumulation, policy)
             words = (*overrides, *candidate.overrides)
-            plan = plan_of(blueprint, division, target, experiment=experiment, overrides=words)
+            plan = plan_of(
+                blueprint, division, target, slow=slow, experiment=experiment, overrides=words
+            )
             last = Found(candidate, plan)
             if plan.memory.fits is not False:
                 break
