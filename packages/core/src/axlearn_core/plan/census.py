@@ -39,6 +39,7 @@ class Step:
     inner: Body | None = None
     trips: int = 1
     invariant: frozenset[str] = frozenset()  # parameters that are the same in all rounds of `inner`
+    carried: frozenset[tuple[int, ...]] = frozenset()  # shapes that a round hands to the next one
 
 
 @dataclass
@@ -187,7 +188,8 @@ class _Recorder:
             Array((Dim(length), *r.array.dims), r.array.itemsize) for r in results[carries:]
         ]
         invariant = frozenset(v.parameter for v in own if v.parameter is not None)
-        return self._made(args, out, inner=body, trips=length, invariant=invariant)
+        carried = frozenset(array.shape for array in out[:carries])
+        return self._made(args, out, inner=body, trips=length, invariant=invariant, carried=carried)
 
     def _choice_or_loop(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
         params = eqn.params

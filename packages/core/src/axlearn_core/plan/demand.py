@@ -35,12 +35,14 @@ class Demand:
         peak: bytes of what is alive at one time, besides the arguments.
         kernels: what is computed, and how often.
         routes: what is sent, and how often.
+        after: what is sent once after this body's loop.
         before: bytes of parameters to gather before this body's loop, by path and axes.
     """
 
     peak: int = 0
     kernels: Counter[Kernel] = field(default_factory=Counter)
     routes: Counter[Route] = field(default_factory=Counter)
+    after: Counter[Route] = field(default_factory=Counter)
     before: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
 
     @property
@@ -64,19 +66,19 @@ def demand(body: Body, division: Division) -> Demand:
     Matrix products are divided as their dimensions are. Where an axis splits both the batch and a
     parameter (FSDP), the parameter is gathered, once in each loop's body, or before the loop if it
     is the same in all rounds; its gradient is summed over the batch's axes and scattered. A sum
-    over a dimension that is split otherwise (tensor parallelism) is an all-reduce of its result.
-    Rings: of n devices each sends (n - 1) / n of what an all-gather makes or a reduce-scatter
-    reads, and twice that in an all-reduce.
+    over a dimension that is split otherwise (tensor parallelism) is an all-reduce of its result;
+    what a loop only adds up is reduced once after it. Rings: of n devices each sends (n - 1) / n of
+    what an all-gather makes or a reduce-scatter reads, and twice that in an all-reduce.
     """
-    return _Walk(division, frozenset()).run(body)
+    return _Walk(division, Step()).run(body)
 
 
 class _Walk:
     """Walks through one body."""
 
-    def __init__(self, division: Division, invariant: frozenset[str]):
+    def __init__(self, division: Division, loop: Step):
         self._division = division
-        self._invariant = invariant
+        self._loop = loop  # that has the body; none of the whole program
         self._gathered: set[tuple[str, tuple[str, ...]]] = set()
         self._total = Demand()
 
@@ -102,8 +104,9 @@ class _Walk:
         """Adds a loop; returns the bytes that exist within it."""
         if step.inner is None:
             return 0
-        inner = _Walk(self._division, step.invariant).run(step.inner)
+        inner = _Walk(self._division, step).run(step.inner)
         self._total.add(inner, step.trips)
+        self._total.routes.update(inner.after)
         for (parameter, axes), size in inner.before.items():
             self._gather(parameter, axes, size)
         return inner.peak + sum(inner.before.values())
@@ -138,7 +141,7 @@ class _Walk:
 
     def _gather(self, parameter: str, axes: tuple[str, ...], size: int) -> int:
         """Gathers a parameter, unless that is done; returns the bytes that it takes here."""
-        if parameter in self._invariant:
+        if parameter in self._loop.invariant:
             self._total.before[parameter, axes] = size
             return 0
         if (parameter, axes) not in self._gathered:
@@ -168,7 +171,9 @@ class _Walk:
                 self._send("all-gather", scattered, sent)
         if reduced:
             n = division.ways(reduced)
-            self._send("all-reduce", reduced, 2 * division.bytes(event.out) * (n - 1) / n)
+            route = Route("all-reduce", tuple(reduced), 2 * division.bytes(event.out) * (n - 1) / n)
+            added_up = "batch" not in out and event.out.shape in self._loop.carried
+            (self._total.after if added_up else self._total.routes)[route] += 1
         return whole
 
     def _look_up(self, event: Lookup) -> None:
