@@ -99,9 +99,11 @@ def find_smallest(
     registry = get_registry()
     targets = matching_targets(machines, registry)
     prepare(targets[-1])
+    from axlearn_core.plan.arithmetic import plan_by_arithmetic
 
     def arithmetic(target: Target) -> Plan:
-        return plan_on(target, experiment, overrides, registry)
+        trainer = trainer_on(target, experiment, overrides, registry)
+        return plan_by_arithmetic(trainer, target, experiment=experiment, overrides=overrides)
 
     found = fit(targets, arithmetic)
     for line in _tried(found):

@@ -11,7 +11,7 @@ from axlearn_core.plan.arithmetic import division_on, plan_of
 from axlearn_core.plan.blueprint import Blueprint, draw
 from axlearn_core.plan.candidates import Candidate, Recompute, meshes, recomputes, slow_axes
 from axlearn_core.plan.labels import Division
-from axlearn_core.plan.record import Plan
+from axlearn_core.plan.record import Memory, Plan
 from axlearn_core.plan.target import Target
 from axlearn_core.plugins import Registry
 from axlearn_core.training.trainer import Trainer
@@ -133,10 +133,14 @@ def _planned(
                 blueprint, division, target, slow=slow, experiment=experiment, overrides=words
             )
             last = Found(candidate, plan)
-            if plan.memory.fits is not False:
+            if plan.memory.fits is not False or _state_is_too_large(plan.memory):
                 break
         if last is not None:
             yield last
+
+
+def _state_is_too_large(memory: Memory) -> bool:
+    return memory.limit is not None and memory.peak - memory.temporary > memory.limit
 
 
 def divides(blueprint: Blueprint, division: Division) -> bool:
