@@ -63,6 +63,7 @@ def line(run: Run, found: Plan) -> str:
     implied = mfu.low * seconds.high / run.seconds
     mesh = " ".join(f"{axis}={size}" for axis, size in found.mesh_shape.items())
     saved = next((w.partition("save=")[2] for w in found.overrides if ".save=" in w), "everything")
+    saved = saved.replace("|", " ")  # which would end the cell
     return (
         f"| {run.experiment.partition('.')[2]} | {run.published_as} | {run.target} | {run.rows} "
         f"| {run.seconds} s | {seconds.low:.2f}-{seconds.high:.2f} s "
