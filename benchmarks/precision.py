@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from axlearn_core.training import Precision
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments.text import markov
 
 BLOCKS = ["qkv.**.projection", "attention.output", "gate_up", "down"]

@@ -13,7 +13,7 @@ import pytest
 
 from axlearn_core.module import functional
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh, placing
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments import llama
 from axlearn_experiments.families import mamba2
 from axlearn_experiments.text import trainer

@@ -18,7 +18,7 @@ import pytest
 from axlearn_core.config import ConfigError
 from axlearn_core.training import Trainer
 from axlearn_core.training.offload import check_host_memory
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput

@@ -22,7 +22,7 @@ from axlearn_core.parallel import (
     per_device,
     placing,
 )
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_layers import (
     CausalLM,
     Circular,

@@ -11,7 +11,7 @@ import pytest
 
 from axlearn_core.config import BuildError, ConfigError, find
 from axlearn_core.training import Precision
-from axlearn_core.training.prefetch import place_batch
+from axlearn_core.training.share import place_batch
 from axlearn_experiments.text import markov
 from axlearn_layers import Linear, QuantizedLinear
 

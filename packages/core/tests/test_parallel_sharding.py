@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, ones
@@ -198,3 +198,8 @@ def test_placing_ends_with_its_block():
 def test_a_placement_names_the_sharding_of_a_batch():
     placement = Placement(MESH, DEFAULT_RULES)
     assert placement.sharding("batch", None).spec == PartitionSpec(("data", "expert", "fsdp"), None)
+
+
+def test_a_mesh_without_devices_is_for_any_platform() -> None:
+    mesh = AbstractMesh((4,), ("data",))
+    assert Placement(mesh, DEFAULT_RULES).platform == "any"

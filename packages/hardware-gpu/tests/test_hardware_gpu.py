@@ -1,6 +1,7 @@
 """NVIDIA GPUs: probe, environment, chips and mesh rules."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from axlearn_core.hardware import HardwareError
 from axlearn_hardware_gpu import CHIPS, SETTINGS, NvidiaGPU
+from axlearn_hardware_gpu.targets import target_config
 
 
 @pytest.fixture
@@ -150,3 +152,24 @@ def test_the_readme_has_the_chips_numbers(chip):
         f"{chip.memory_bandwidth / 1e9:g}",
     ]
     assert all(chip.matches(kind.strip("` ")) for kind in cells[1].split(","))
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
+def test_every_chip_is_described_to_the_compiler(chip):
+    described = target_config(chip, "12.9.0")
+    (name,) = re.findall(r'^device_description_str: "(.*)"', described, re.MULTILINE)
+    assert NvidiaGPU().chip(name) is chip
+    assert f"device_memory_size: {chip.memory_bytes}\n" in described
+
+
+def test_gpus_that_fill_no_domain_are_named_with_near_counts(monkeypatch):
+    h100 = next(chip for chip in CHIPS if chip.name == "h100")
+    monkeypatch.setattr("axlearn_hardware_gpu.targets.find_spec", lambda name: name)
+    with pytest.raises(HardwareError, match="12 h100 do not fill domains of 8; near counts: 8, 16"):
+        NvidiaGPU().compile_only_devices(h100, 12)
+
+
+def test_compiling_without_the_plugin_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("axlearn_hardware_gpu.targets.find_spec", lambda name: None)
+    with pytest.raises(HardwareError, match=r"pip install 'jax\[cuda12\]'"):
+        NvidiaGPU().compile_only_devices(CHIPS[0], 8)

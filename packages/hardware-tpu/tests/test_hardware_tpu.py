@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from axlearn_core.hardware import HardwareError
 from axlearn_hardware_tpu import CHIPS, SETTINGS, TOPOLOGIES, TPU
 
 
@@ -101,18 +102,20 @@ def test_slices_of_several_hosts_are_left_to_jax(environment, expected):
 def test_libtpu_knows_every_flag_and_topology():
     program = (
         "import json\n"
-        "from jax.experimental import topologies\n"
-        "from axlearn_hardware_tpu import TOPOLOGIES\n"
-        "found = {}\n"
-        "for name in (topology.name for topology in TOPOLOGIES):\n"
-        "    devices = topologies.get_topology_desc(platform='tpu', topology_name=name).devices\n"
-        "    found[name] = [len(devices), *{device.device_kind for device in devices}]\n"
+        "from axlearn_hardware_tpu import TOPOLOGIES, TPU\n"
+        "found, tpu = {}, TPU()\n"
+        "for topology in TOPOLOGIES:\n"
+        "    if topology.devices <= 1024:\n"
+        "        chip = next(chip for chip in tpu.chips if chip.name == topology.chip)\n"
+        "        devices = tpu.compile_only_devices(chip, topology.devices)\n"
+        "        found[topology.name] = [len(devices), devices[0].device_kind]\n"
         "print(json.dumps(found))\n"
     )
-    environment = os.environ | {
+    settings = {setting.name: setting.value for setting in TPU().compile_settings(1)}
+    environment = os.environ | settings
+    environment |= {
         "LIBTPU_INIT_ARGS": " ".join(setting.value for setting in SETTINGS),
         "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # other tests may compile at the same time
     }
     run = subprocess.run(
@@ -124,8 +127,28 @@ def test_libtpu_knows_every_flag_and_topology():
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
     for topology in TOPOLOGIES:
-        count, kind = found[topology.name]
-        assert (count, TPU().chip(kind).name) == (topology.devices, topology.chip)
+        if topology.name in found:
+            count, kind = found[topology.name]
+            assert (count, TPU().chip(kind).name) == (topology.devices, topology.chip)
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
+def test_a_domain_is_the_largest_slice(chip):
+    assert chip.domain == max(t.devices for t in TOPOLOGIES if t.chip == chip.name)
+
+
+def test_full_slices_are_compiled_for_together_and_others_named(monkeypatch):
+    v5e = next(chip for chip in CHIPS if chip.name == "v5e")
+    assert TPU().domain(v5e, 512) == 256
+    monkeypatch.setattr("axlearn_hardware_tpu.topologies.find_spec", lambda name: name)
+    with pytest.raises(HardwareError, match="no slice of 384 v5e; near counts: 128, 256, 512"):
+        TPU().compile_only_devices(v5e, 384)
+
+
+def test_compiling_without_libtpu_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("axlearn_hardware_tpu.topologies.find_spec", lambda name: None)
+    with pytest.raises(HardwareError, match="pip install libtpu"):
+        TPU().compile_only_devices(CHIPS[0], 8)
 
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axlearn_core.hardware import (
+    Chip,
     EnvironmentSetting,
     Hardware,
     MemoryReading,
@@ -23,6 +24,7 @@ from axlearn_hardware_gpu import nvml
 from axlearn_hardware_gpu.chips import CHIPS
 from axlearn_hardware_gpu.settings import SETTINGS
 from axlearn_hardware_gpu.slurm import local_device_ids
+from axlearn_hardware_gpu.targets import COMPILE_SETTINGS, compile_only_devices
 from axlearn_hardware_gpu.visible import visible_devices
 
 if TYPE_CHECKING:
@@ -67,6 +69,12 @@ class NvidiaGPU(Hardware):
 
     def topologies(self) -> tuple[Topology, ...]:
         return ()
+
+    def compile_settings(self, count: int) -> tuple[EnvironmentSetting, ...]:
+        return COMPILE_SETTINGS
+
+    def compile_only_devices(self, chip: Chip, count: int) -> Sequence[jax.Device]:
+        return compile_only_devices(chip, count, self.domain(chip, count))
 
     def memory(self, device: jax.Device) -> MemoryReading:
         return device_memory(device)

@@ -13,10 +13,12 @@ from axlearn_core.hardware import EnvironmentSetting
 # docs.nvidia.com/jax-toolbox: environment-variables and performance-profiling/gpu-performance.
 _TOOLBOX = "NVIDIA JAX-Toolbox"
 
+MEMORY_FRACTION: Final = 0.9
+
 SETTINGS: Final[tuple[EnvironmentSetting, ...]] = (
     EnvironmentSetting(
         "XLA_CLIENT_MEM_FRACTION",
-        "0.9",
+        str(MEMORY_FRACTION),
         "jax takes 90% of the memory at the start, 75% unless told; the rest is left to CUDA's "
         f"libraries ({_TOOLBOX}: GPU performance)",
         aliases=("XLA_PYTHON_CLIENT_MEM_FRACTION",),  # jax refuses to start with both

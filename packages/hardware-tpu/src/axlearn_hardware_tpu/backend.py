@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axlearn_core.hardware import (
+    Chip,
     EnvironmentSetting,
     Hardware,
     MemoryReading,
@@ -17,8 +18,9 @@ from axlearn_core.hardware import (
     jax_mismatch,
 )
 from axlearn_hardware_tpu import metrics
-from axlearn_hardware_tpu.chips import CHIPS, PCI_DEVICES, PCI_VENDOR, TOPOLOGIES
+from axlearn_hardware_tpu.chips import CHIPS, PCI_DEVICES, PCI_VENDOR
 from axlearn_hardware_tpu.settings import SETTINGS
+from axlearn_hardware_tpu.topologies import COMPILE_SETTINGS, TOPOLOGIES, compile_only_devices
 
 if TYPE_CHECKING:
     import jax
@@ -56,6 +58,12 @@ class TPU(Hardware):
 
     def topologies(self) -> tuple[Topology, ...]:
         return TOPOLOGIES
+
+    def compile_settings(self, count: int) -> tuple[EnvironmentSetting, ...]:
+        return COMPILE_SETTINGS
+
+    def compile_only_devices(self, chip: Chip, count: int) -> Sequence[jax.Device]:
+        return compile_only_devices(chip, count, self.domain(chip, count))
 
     def memory(self, device: jax.Device) -> MemoryReading:
         return device_memory(device)

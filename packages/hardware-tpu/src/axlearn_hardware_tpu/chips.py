@@ -1,14 +1,15 @@
 """What Cloud TPUs can do, from Google's documentation, and how PCI tells them apart.
 
 Numbers are of one jax device. That is a chip, except for TPU7x: its two chiplets are two devices,
-and its numbers here are half of the chip's.
+and its numbers here are half of the chip's. What a program gets of the memory is what libtpu calls
+available when a program needs more.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from axlearn_core.hardware import Chip, Topology
+from axlearn_core.hardware import Chip
 
 _GIB = 2**30
 _DOCS = "https://docs.cloud.google.com/tpu/docs"
@@ -34,6 +35,10 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D mesh or torus",
         interconnect_bandwidth=None,  # not given there
         source=f"{_DOCS}/v4",
+        program_memory=int(30.75 * _GIB),
+        torus=3,
+        torus_wraps=4,
+        domain=4096,  # a pod
     ),
     Chip(
         name="v5e",
@@ -44,6 +49,11 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=400e9,
         source=f"{_DOCS}/v5e",
+        program_memory=int(15.75 * _GIB),
+        torus=2,
+        torus_wraps=16,
+        domain=256,
+        domain_bandwidth=6.4e12 / 8 / 256,  # of a pod
     ),
     Chip(
         name="v5p",
@@ -54,6 +64,11 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D torus",
         interconnect_bandwidth=1200e9,
         source=f"{_DOCS}/v5p",
+        program_memory=int(95.74 * _GIB),
+        torus=3,
+        torus_wraps=4,
+        domain=6144,  # the largest job of a pod
+        domain_bandwidth=50e9 / 8,
     ),
     Chip(
         name="v6e",
@@ -64,6 +79,11 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 2D torus",
         interconnect_bandwidth=800e9,
         source=f"{_DOCS}/v6e, and {_DOCS}/tpu7x for float8",
+        program_memory=int(31.25 * _GIB),
+        torus=2,
+        torus_wraps=16,
+        domain=256,
+        domain_bandwidth=25.6e12 / 8 / 256,  # of a pod
     ),
     Chip(
         name="7x",
@@ -74,6 +94,11 @@ CHIPS: Final[tuple[Chip, ...]] = (
         interconnect="ICI, 3D torus",
         interconnect_bandwidth=1200e9 / 2,
         source=f"{_DOCS}/tpu7x",
+        program_memory=int(94.75 * _GIB),
+        torus=3,
+        torus_wraps=4,
+        domain=2 * 9216,  # a pod
+        domain_bandwidth=100e9 / 8 / 2,
     ),
 )
 
@@ -85,17 +110,3 @@ PCI_DEVICES: Final = {
     "0x006f": "v6e",
     "0x0076": "7x",
 }
-
-# v4 is left out: jax compiles for its halves, while a v4 machine shows whole chips.
-_2D = {"2x2": 4, "2x4": 8, "4x4": 16, "4x8": 32, "8x8": 64, "8x16": 128, "16x16": 256}
-_3D = {"2x2x1": 4, "2x2x2": 8, "2x2x4": 16, "2x4x4": 32, "4x4x4": 64, "4x4x8": 128, "4x8x8": 256}
-TOPOLOGIES: Final[tuple[Topology, ...]] = tuple(
-    Topology(f"{generation}:{shape}", name, per_chip * chips)
-    for generation, name, shapes, per_chip in (
-        ("v5e", "v5e", _2D, 1),
-        ("v5p", "v5p", _3D, 1),
-        ("v6e", "v6e", _2D, 1),
-        ("tpu7x", "7x", _3D, 2),
-    )
-    for shape, chips in shapes.items()
-)

@@ -18,6 +18,7 @@ from axlearn_core.plugins import CommandRecord, Registered, TargetError, get_reg
 # wrong, when plugins do not; a plugin's command of the same name needs its qualified name.
 COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("train", "axlearn_core.cli.train:train", "Train an experiment."),
+    CommandRecord("plan", "axlearn_core.cli.plan:plan", "Plan on hardware that is not here."),
     CommandRecord("launch", "axlearn_core.cli.launch:launch", "Train on several processes."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),

@@ -56,7 +56,12 @@ class Chip:
     interconnect: str  # to other chips, such as "NVLink 4"; "" is none of its own
     interconnect_bandwidth: float | None  # bytes per second and chip, both directions together
     source: str  # where the numbers come from
+    program_memory: int | None = None  # bytes of it that a program gets; None: all
     shared: bool = False  # all devices of a process are this one chip, as virtual CPU devices are
+    domain: int | None = None  # devices that the interconnect joins at most; None: any number
+    domain_bandwidth: float | None = None  # to other domains: bytes per second and device, one way
+    torus: int = 0  # dimensions of the interconnect; 0 is a switch
+    torus_wraps: int = 1  # a dimension of the torus is a ring if its size is a multiple of this
 
     def matches(self, device_kind: str) -> bool:
         return any(re.fullmatch(pattern, device_kind) for pattern in self.device_kinds)
@@ -66,7 +71,7 @@ class Chip:
 class Topology:
     """An arrangement of chips that programs can be compiled for without having it."""
 
-    name: str  # as `jax.experimental.topologies` takes it: "v5e:4x4"
+    name: str  # as `jax.experimental.topologies` takes it: "v5e:4x4"; one domain
     chip: str  # the chip's name
     devices: int
 
@@ -102,12 +107,25 @@ class Hardware(ABC):
     def settings(self) -> tuple[EnvironmentSetting, ...]:
         """Returns the variables and flags to run with, unless the user has set them. Phase 1."""
 
+    def compile_settings(self, count: int) -> tuple[EnvironmentSetting, ...]:
+        """Returns what else to set to compile for `count` devices that are not here. Phase 1."""
+        return ()
+
     def prepare_process(self) -> None:  # noqa: B027 - most backends have nothing to do
         """Tunes this process, after it has compiled and before it computes; maybe again later."""
 
     @abstractmethod
     def topologies(self) -> tuple[Topology, ...]:
         """Returns arrangements that one can compile for without the hardware. Phase 2."""
+
+    def compile_only_devices(self, chip: Chip, count: int) -> Sequence[jax.Device]:
+        """Returns devices to compile for, which need not exist, in the order of domains. Phase 2.
+
+        Raises:
+            HardwareError: if that cannot be done here, with what is missing, or for that many,
+                with the nearest counts that there are.
+        """
+        raise HardwareError(f"its package does not say how to compile for {self.platform} devices")
 
     @abstractmethod
     def memory(self, device: jax.Device) -> MemoryReading:
@@ -132,6 +150,12 @@ class Hardware(ABC):
     def chip(self, device_kind: str) -> Chip | None:
         """Returns what is known of the devices of a kind, None for an unknown kind. Phase 2."""
         return next((chip for chip in self.chips if chip.matches(device_kind)), None)
+
+    @final
+    def domain(self, chip: Chip, count: int) -> int:
+        """Returns how many of `count` devices the fast network joins: the most that divide it."""
+        most = min(count, chip.domain or count)
+        return next(size for size in range(most, 0, -1) if count % size == 0)
 
     @final
     def peak_flops(self, devices: Sequence[jax.Device], dtype: str) -> float | None:

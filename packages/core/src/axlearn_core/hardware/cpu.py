@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -101,6 +101,24 @@ class CPU(Hardware):
 
     def topologies(self) -> tuple[Topology, ...]:
         return ()
+
+    def compile_settings(self, count: int) -> tuple[EnvironmentSetting, ...]:
+        return (
+            EnvironmentSetting(
+                "JAX_NUM_CPU_DEVICES", str(count), "virtual devices that share this processor"
+            ),
+        )
+
+    def compile_only_devices(self, chip: Chip, count: int) -> Sequence[jax.Device]:
+        import jax
+
+        present = jax.devices("cpu")
+        if len(present) < count:
+            raise HardwareError(
+                f"jax has started with {len(present)} CPU devices: start with "
+                f"JAX_NUM_CPU_DEVICES={count}"
+            )
+        return present[:count]
 
     def memory(self, device: jax.Device) -> MemoryReading:
         """Returns the resident memory of this process, which all its devices share."""

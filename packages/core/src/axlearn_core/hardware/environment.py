@@ -18,7 +18,11 @@ def wanted(
     return tuple(setting for setting in settings if not _is_set(setting, environment))
 
 
-def apply_environment(hardware: Hardware, environment: MutableMapping[str, str]) -> list[str]:
+def apply_environment(
+    hardware: Hardware,
+    environment: MutableMapping[str, str],
+    more: Iterable[EnvironmentSetting] = (),
+) -> list[str]:
     """Sets what `hardware` wants and the user has not set, in place.
 
     Call it before jax is imported: jax reads some of it then, the rest when it first sees a
@@ -27,12 +31,13 @@ def apply_environment(hardware: Hardware, environment: MutableMapping[str, str])
     Args:
         hardware: The backend in use.
         environment: `os.environ`, or a dict to look without touching.
+        more: further settings, such as those to compile for hardware that is not here.
 
     Returns:
         One line for each setting, to be shown. If jax is already imported, nothing is set and one
         line says how to set it.
     """
-    settings = wanted(hardware.settings(), environment)
+    settings = wanted((*hardware.settings(), *more), environment)
     if settings and "jax" in sys.modules:
         exports = " ".join(f"{name}='{value}'" for name, value in _merged(settings, {}).items())
         return [

@@ -15,13 +15,15 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from axlearn_core.config import ConfigError, near_names
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths, map_specs
 from axlearn_core.parallel.mesh import MESH_AXES
 
 Rules = Mapping[str, str | Sequence[str] | None]
+AnyMesh = Mesh | AbstractMesh
+"""An abstract one will do to trace, and to plan."""
 
 DEFAULT_RULES: dict[str, str | tuple[str, ...] | None] = {
     # Parameters.
@@ -66,7 +68,7 @@ def partition_spec(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
     return PartitionSpec(*parts)
 
 
-def parameter_shardings(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> dict[str, Any]:
+def parameter_shardings(specs: Mapping[str, Any], mesh: AnyMesh, rules: Rules) -> dict[str, Any]:
     """Returns the NamedSharding of every parameter.
 
     Raises:
@@ -103,7 +105,7 @@ def _without_rule(path: str, spec: ParameterSpec, rules: Rules) -> Iterator[str]
             )
 
 
-def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> Iterator[str]:
+def _indivisible(path: str, spec: ParameterSpec, mesh: AnyMesh, rules: Rules) -> Iterator[str]:
     placed = partition_spec(spec.axes, rules)
     for size, name, axes in zip(spec.shape, spec.axes, placed, strict=True):
         count = ways(axes, mesh)
@@ -112,7 +114,7 @@ def _indivisible(path: str, spec: ParameterSpec, mesh: Mesh, rules: Rules) -> It
             yield f"{path}: axis {name!r} of size {size} over {over}, shape {spec.shape}"
 
 
-def ways(axes: str | Sequence[str] | None, mesh: Mesh) -> int:
+def ways(axes: str | Sequence[str] | None, mesh: AnyMesh) -> int:
     """Returns into how many parts these mesh axes split a dimension."""
     return math.prod(mesh.shape[axis] for axis in axes_of(axes))
 
@@ -134,15 +136,18 @@ class Placement:
     To trace only, an AbstractMesh with an abstract device will do.
     """
 
-    mesh: Mesh
+    mesh: AnyMesh
     rules: Rules
 
     @property
     def platform(self) -> str:
-        """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu"."""
+        """What the program is compiled for, as jax names it: "cpu", "gpu" or "tpu".
+
+        A mesh without devices is "any": of what is traced on it, only plain JAX is sure to serve.
+        """
         mesh = self.mesh
         device = mesh.devices.flat[0] if isinstance(mesh, Mesh) else mesh.abstract_device
-        platform: str = device.platform
+        platform: str = "any" if device is None else device.platform
         return {"cuda": "gpu"}.get(platform, platform)
 
     def sharding(self, *axes: str | None) -> NamedSharding:
@@ -217,7 +222,7 @@ def _at(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     return placed
 
 
-def _dividing(axes: str | Sequence[str] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
+def _dividing(axes: str | Sequence[str] | None, size: int, mesh: AnyMesh) -> tuple[str, ...] | None:
     kept = axes_of(axes)
     while size % ways(kept, mesh):
         kept = kept[:-1]

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jax.sharding import Mesh
-
 from axlearn_core.config import ConfigError
 from axlearn_core.module.parameters import ParameterSpec, flatten_paths
-from axlearn_core.parallel.sharding import Rules, axes_of, partition_spec, ways
+from axlearn_core.parallel.sharding import AnyMesh, Rules, axes_of, partition_spec, ways
 
 _PARAMETERS_ONLY = ("pipeline", "expert", "model")  # a batch alone is no use of these
 _PARAMETERS = ("pipeline", "expert", "fsdp", "model")
@@ -20,7 +18,7 @@ _LARGE_BYTES = 2**20
 _LARGE_FRACTION = 0.01
 
 
-def check_axes_are_used(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> None:
+def check_axes_are_used(specs: Mapping[str, Any], mesh: AnyMesh, rules: Rules) -> None:
     """Raises a ConfigError for a mesh axis above 1 over which nothing of a model is split.
 
     The rows and tokens of a batch use the axes of the rules "batch" and "seq", but `pipeline`,
@@ -41,7 +39,7 @@ def check_axes_are_used(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> N
         )
 
 
-def whole_parameters(specs: Mapping[str, Any], mesh: Mesh, rules: Rules) -> list[str]:
+def whole_parameters(specs: Mapping[str, Any], mesh: AnyMesh, rules: Rules) -> list[str]:
     """Returns a line for each large parameter that lies whole on every device, though it need not.
 
     Large is at least 1 MiB and 1% of the parameters that a device holds. A mesh that only splits

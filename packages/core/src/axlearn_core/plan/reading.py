@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from axlearn_core.plan.collectives import Collective, collectives
 from axlearn_core.plan.execution import Unroller
-from axlearn_core.plan.hlo import parse_hlo
+from axlearn_core.plan.hlo import Computation, HloProgram, Instruction, parse_hlo
 from axlearn_core.plan.memory_traffic import memory_bytes
 from axlearn_core.plan.operations import matrix_flops
 
@@ -15,14 +15,38 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 
+class Kernel(NamedTuple):
+    """What one instruction, with all that is fused into it, does in a step."""
+
+    flops: float  # of matrix products
+    bytes: float  # of main memory
+
+
 @dataclass(frozen=True)
 class ProgramReading:
     """A compiled program in numbers, of one device and one run of it, loops unrolled."""
 
-    flops: float  # of matrix products
-    bytes_accessed: float  # of main memory
+    kernels: tuple[Kernel, ...]
     collectives: tuple[Collective, ...]
     unknown_loops: tuple[str, ...]  # counted once, since nothing tells how often they run
+
+    @property
+    def flops(self) -> float:
+        return sum(kernel.flops for kernel in self.kernels)
+
+    @property
+    def bytes_accessed(self) -> float:
+        return sum(kernel.bytes for kernel in self.kernels)
+
+    def exposed_bytes(self, flops_per_byte: float) -> float:
+        """Returns the memory traffic that no arithmetic of its own kernel hides.
+
+        Args:
+            flops_per_byte: what is computed in the time of moving a byte, at peak rates.
+        """
+        return sum(
+            max(0.0, kernel.bytes - kernel.flops / flops_per_byte) for kernel in self.kernels
+        )
 
 
 def read_program(text: str, mesh: Mesh) -> ProgramReading:
@@ -35,12 +59,22 @@ def read_program(text: str, mesh: Mesh) -> ProgramReading:
     program = parse_hlo(text)
     unroller = Unroller(program, matrix_flops)
     runs = list(unroller.executions())
-    flops = accessed = 0.0
-    for run in runs:
-        for line in run.computation.instructions.values():
-            flops += run.count * matrix_flops(run.computation, line)
-            if not run.fused:
-                accessed += run.count * memory_bytes(program, run.computation, line)
+    kernels = [
+        Kernel(run.count * flops, run.count * memory_bytes(program, run.computation, line))
+        for run in runs
+        if not run.fused
+        for line in run.computation.instructions.values()
+        for flops in [_with_fused(program, run.computation, line)]
+    ]
     return ProgramReading(
-        flops, accessed, tuple(collectives(runs, mesh)), tuple(sorted(unroller.unknown_loops))
+        tuple(kernel for kernel in kernels if any(kernel)),
+        tuple(collectives(runs, mesh)),
+        tuple(sorted(unroller.unknown_loops)),
     )
+
+
+def _with_fused(program: HloProgram, computation: Computation, line: Instruction) -> float:
+    if line.opcode != "fusion":
+        return matrix_flops(computation, line)
+    inside = program.computations[line.attribute("calls") or ""]
+    return sum(_with_fused(program, inside, part) for part in inside.instructions.values())

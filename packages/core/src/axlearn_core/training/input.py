@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
 
-__all__ = ["Batch", "BatchIterator", "BatchShape", "Input", "Tokenizing"]
+__all__ = ["Batch", "BatchIterator", "BatchShape", "Input", "Tokenizing", "tokens_per_step"]
 
 Batch = dict[str, NDArray[Any]]
 """Arrays by name, each [rows, ...]; for language models see `axlearn_inputs.rows`."""
 
 BatchShape = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Shape and dtype of each array of a global batch."""
+
+
+def tokens_per_step(batch_shape: BatchShape) -> int:
+    """Returns the tokens of a global batch, padding included; what is no sequence counts as one."""
+    shapes = (dims for dims, _ in batch_shape.values())
+    return max(dims[0] * (dims[1] if len(dims) > 1 else 1) for dims in shapes)
 
 
 class BatchIterator(Protocol):

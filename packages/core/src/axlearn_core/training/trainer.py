@@ -32,7 +32,7 @@ from axlearn_core.parallel import (
 from axlearn_core.plugins import Registry, get_registry
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
-from axlearn_core.training.input import Input
+from axlearn_core.training.input import Input, tokens_per_step
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
 from axlearn_core.training.precision import check_dtype
@@ -286,13 +286,12 @@ class Trainer(Configurable):
     def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
         shapes = {name: dims for name, (dims, _) in self.input.batch_shape().items()}
-        tokens = max(dims[0] * (dims[1] if len(dims) > 1 else 1) for dims in shapes.values())
         folder = Path(cfg.compile_cache).expanduser() if cfg.compile_cache else None
         devices = list(placement.mesh.devices.flat)
         utilization = Utilization(devices, cfg.compute_dtype or "float32", folder)
         flops = self.model.flops_per_step(shapes)
         return Performance(
-            tokens_per_step=tokens,
+            tokens_per_step=tokens_per_step(self.input.batch_shape()),
             flops_per_step=flops,
             peak_flops=utilization.peak_flops() if flops else None,
             memory=utilization.memory,

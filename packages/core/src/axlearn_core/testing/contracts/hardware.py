@@ -49,7 +49,7 @@ class HardwareContract(NamedContract):
         program = (
             f"import importlib, sys; backend = importlib.import_module({module!r}).{attribute}(); "
             "backend.probe({}); backend.missing(); backend.settings(); "
-            "sys.exit('jax' in sys.modules)"
+            "backend.compile_settings(8); sys.exit('jax' in sys.modules)"
         )
         paths = os.pathsep.join(filter(None, sys.path))
         done = subprocess.run(
@@ -83,7 +83,8 @@ class HardwareContract(NamedContract):
                     assert setting.name not in environment, f"{name} means the same"
 
     def test_every_setting_says_why_it_is_made(self) -> None:
-        for setting in self.backend().settings():
+        backend = self.backend()
+        for setting in (*backend.settings(), *backend.compile_settings(8)):
             assert setting.comment.strip(), f"{setting.name} {setting.value} needs a comment"
 
     # Phase 2.
