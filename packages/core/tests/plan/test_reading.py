@@ -190,3 +190,32 @@ ENTRY %main (a: bf16[4,8,16], b: bf16[4,16,32]) -> bf16[4,8,32] {
 def test_text_that_is_no_program_is_refused() -> None:
     with pytest.raises(ValueError, match="no entry computation"):
         parse_hlo("HloModule nothing")
+
+
+def test_metadata_of_kernels_over_several_lines_ends_no_computation() -> None:
+    text = """\
+ENTRY %main (a: f32[8,16]) -> f32[8,8] {
+  %a = f32[8,16]{1,0} parameter(0)
+  %k = f32[8,16]{1,0} custom-call(%a), custom_call_target="tpu_custom_call", kernel_metadata={
+"blocks":"512"
+}}, metadata={op_name="jit(f)/my_kernel"}
+  ROOT %c = f32[8,8]{1,0} dot(%k, %a), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+}
+"""
+    reading = read_program(text, MESH)
+    assert reading.flops == 2 * 8 * 8 * 16
+    assert reading.uncounted_kernels == ("jit(f)/my_kernel",)
+
+
+def test_products_of_cublas_count() -> None:
+    text = """\
+ENTRY %main (a: bf16[8,16], b: bf16[16,32]) -> bf16[8,32] {
+  %a = bf16[8,16]{1,0} parameter(0)
+  %b = bf16[16,32]{1,0} parameter(1)
+  %g = (bf16[8,32]{1,0}, s8[4096]{0}) custom-call(%a, %b), custom_call_target="__cublas$gemm",\
+ backend_config={"gemm_backend_config":{"dot_dimension_numbers":{\
+"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  ROOT %r = bf16[8,32]{1,0} get-tuple-element(%g), index=0
+}
+"""
+    assert read_program(text, MESH).flops == 2 * 8 * 32 * 16

@@ -105,7 +105,8 @@ def _keeps_a_share(computation: Computation) -> bool:
 _NUMBERS: Final = re.compile(r"(?:replica_groups|source_target_pairs)={((?:{[\d,]*},?)*)}")
 _IOTA: Final = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH: Final = re.compile(
-    r"replica_groups=(?:@\w+|mesh)\[([^\]]*)\](?:, ?device_ids=\(?([^)]*)\)?)? ?{([^}]*)}"
+    r"replica_groups=(?:@\w+|mesh)\[([^\]]*)\]"
+    r"(?:, ?device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? ?{([^}]*)}"
 )
 
 
@@ -122,7 +123,13 @@ def _groups(line: Instruction, size: int) -> NDArray[np.int64]:
             devices = devices.transpose(_integers(iota[3]))
         return devices.reshape(_integers(iota[1]))
     if named := _MESH.search(line.attributes):
-        return _along_axes(named[1], named[3])
+        groups = _along_axes(named[1], named[4])
+        if named[2]:
+            shape = _integers(named[2])
+            devices = np.arange(np.prod(shape)).reshape(shape)
+            order = _integers(named[3]) if named[3] else range(len(shape))
+            groups = devices.transpose(order).reshape(-1)[groups]
+        return groups
     return np.arange(size).reshape(1, size)
 
 

@@ -149,4 +149,10 @@ def _notes(analysis: Any, reading: ProgramReading, target: Target) -> list[str]:
         notes.append(
             f"{len(reading.unknown_loops)} loops whose length depends on data count as one round"
         )
+    if reading.uncounted_kernels:
+        names = sorted({name.rpartition("/")[2] for name in reading.uncounted_kernels})
+        notes.append(
+            f"the FLOPs lack those of kernels that do not say them: {', '.join(names)}. The time "
+            "to compute is too short by as much"
+        )
     return notes

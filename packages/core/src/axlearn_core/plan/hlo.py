@@ -7,7 +7,7 @@ runs, so that every shape is a device's share.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -106,8 +106,8 @@ def parse_hlo(text: str) -> HloProgram:
     computations: dict[str, Computation] = {}
     entry = name = root = ""
     lines: dict[str, Instruction] = {}
-    for raw in text.splitlines():
-        if name and raw.startswith("}"):
+    for raw in _joined(text):
+        if name and raw == "}":
             computations[name] = Computation(name, lines, root)
             name = ""
         elif name:
@@ -124,6 +124,20 @@ def parse_hlo(text: str) -> HloProgram:
     if not entry:
         raise ValueError(f"no entry computation in a program of {len(text)} characters")
     return HloProgram(computations, entry)
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Yields the lines, with what a kernel's metadata broke into several put together again."""
+    whole = ""
+    for raw in text.splitlines():
+        starts = raw.startswith(("  ", "%", "ENTRY ")) or raw in ("", "}")
+        if starts or not whole.startswith("  "):
+            if whole:
+                yield whole
+            whole = raw
+        else:
+            whole += raw
+    yield whole
 
 
 def _instruction(raw: str) -> Instruction | None:

@@ -21,7 +21,30 @@ def matrix_flops(computation: Computation, line: Instruction) -> float:
     """
     if line.opcode in _PRODUCTS:
         return _product(computation, line)
-    return _convolution(computation, line) if line.opcode == "convolution" else 0.0
+    if line.opcode == "convolution":
+        return _convolution(computation, line)
+    return _library_product(computation, line) if line.opcode == "custom-call" else 0.0
+
+
+def is_uncounted_kernel(line: Instruction) -> bool:
+    """Returns whether this is a kernel whose program says nothing of its arithmetic."""
+    return line.opcode == "custom-call" and bool(_KERNELS.search(line.attributes))
+
+
+_KERNELS: Final = re.compile(
+    r'custom_call_target="(tpu_custom_call|__cudnn\$|__gpu\$|mosaic|triton)'
+)
+_CONTRACTED: Final = re.compile(r'"lhs_contracting_dimensions":\s*\[([^\]]*)\]')
+
+
+def _library_product(computation: Computation, line: Instruction) -> float:
+    """Returns what a product that cuBLAS makes computes."""
+    contracting = _CONTRACTED.search(line.attributes)
+    if contracting is None or 'custom_call_target="__cublas$' not in line.attributes:
+        return 0.0
+    left = computation.operand_shapes(line)[0]
+    contracted = prod(left.dims[int(axis)] for axis in re.findall(r"\d+", contracting[1]))
+    return 2.0 * line.shapes[0].elements * contracted
 
 
 def _product(computation: Computation, line: Instruction) -> float:

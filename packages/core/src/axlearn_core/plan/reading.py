@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,7 @@ from axlearn_core.plan.collectives import Collective, collectives
 from axlearn_core.plan.execution import Unroller
 from axlearn_core.plan.hlo import Computation, HloProgram, Instruction, parse_hlo
 from axlearn_core.plan.memory_traffic import memory_bytes
-from axlearn_core.plan.operations import matrix_flops
+from axlearn_core.plan.operations import is_uncounted_kernel, matrix_flops
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -29,6 +30,7 @@ class ProgramReading:
     kernels: tuple[Kernel, ...]
     collectives: tuple[Collective, ...]
     unknown_loops: tuple[str, ...]  # counted once, since nothing tells how often they run
+    uncounted_kernels: tuple[str, ...]  # whose arithmetic is not in `flops`, as jax named them
 
     @property
     def flops(self) -> float:
@@ -70,7 +72,12 @@ def read_program(text: str, mesh: Mesh) -> ProgramReading:
         tuple(kernel for kernel in kernels if any(kernel)),
         tuple(collectives(runs, mesh)),
         tuple(sorted(unroller.unknown_loops)),
+        tuple(sorted({line.op_name for run in runs for line in _kernels(run.computation)})),
     )
+
+
+def _kernels(computation: Computation) -> Iterator[Instruction]:
+    yield from filter(is_uncounted_kernel, computation.instructions.values())
 
 
 def _with_fused(program: HloProgram, computation: Computation, line: Instruction) -> float:
