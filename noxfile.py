@@ -154,7 +154,16 @@ def targets(session: nox.Session) -> None:
     """Compile for TPUs and GPUs, without any."""
     words = editable(*(f"{package}[test]" for package in PACKAGES))
     session.install(*words, "pytest-xdist")
-    session.run("pytest", *IN_TWO, "tests/targets", *session.posargs)
+    for platform in ("tpu", "gpu"):  # by compilers that have no need to meet in one process
+        session.run("pytest", *IN_TWO, f"tests/targets/{platform}", *session.posargs)
+    session.run("pytest", "tests/targets/test_dependencies.py")
+
+
+@nox.session
+def processes(session: nox.Session) -> None:
+    """Runs of several processes; network namespaces and Slurm too, where the machine has them."""
+    everything(session)
+    session.run("pytest", "tests/processes", *session.posargs)
 
 
 @nox.session

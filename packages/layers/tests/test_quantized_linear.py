@@ -67,7 +67,7 @@ def test_replace_puts_it_into_all_blocks_and_an_adapter_around_it(make):
         ids = np.ones((1, 4), np.int32)
         batch = {"input_ids": ids, "target_ids": ids, "target_weights": np.ones((1, 4))}
         make.call(layer, layer.initialize(jax.random.key(0)), batch)
-    assert {choice.op for choice in choices} == {"attention", "quantized_matmul"}
+    assert "quantized_matmul" in {choice.op for choice in choices}
 
 
 def gradient(layer, state, x, placement=None):

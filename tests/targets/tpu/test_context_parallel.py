@@ -14,8 +14,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from axlearn_core.kernels import attention, causal
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh, placing
 
-pytest.importorskip("libtpu")
-
 DEVICES, LENGTH, HEADS, KV_HEADS, DIM = 4, 512, 8, 4, 128
 BYTES = {"bf16": 2, "f32": 4}
 COLLECTIVE = re.compile(

@@ -12,8 +12,6 @@ from axlearn_core.module import functional, map_specs
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh, parameter_shardings, placing
 from axlearn_layers import MixtureOfExperts
 
-pytest.importorskip("libtpu")
-
 DIM, HIDDEN, EXPERTS, TOP_K, BATCH, SEQ = 256, 640, 8, 2, 8, 256
 COLLECTIVE = re.compile(
     r"= (\(?[^=]*?)\s(ragged-all-to-all|all-to-all|all-gather|all-reduce|reduce-scatter)"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import topologies
 
 from axlearn_core.module import ParameterSpec, functional, map_specs
 from axlearn_core.parallel import (
@@ -27,9 +28,6 @@ from axlearn_layers import (
     SequenceInfo,
     SequenceLayer,
 )
-
-pytest.importorskip("libtpu")
-from jax.experimental import topologies
 
 STAGES, MICROBATCHES, ROWS, SEQ, DIM = 4, 8, 2, 8, 128
 MICROBATCH = ROWS * SEQ * DIM  # numbers, each float32
