@@ -14,7 +14,7 @@ from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.kernels import ragged_matmul
 from axlearn_core.module import Module
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import Exchange, constrain, gathered, mesh_axes, per_device
+from axlearn_core.parallel import GATHERED, Exchange, constrain, gathered, mesh_axes, per_device
 from axlearn_layers.router import Routing
 
 Multiply = Callable[[jax.Array, jax.Array], jax.Array]
@@ -84,6 +84,10 @@ class Dropless(Dispatch):
             y, dropped = self._own(x, Routing(chosen, weights), compute)
             return y[None], dropped.reshape(1, 1)
 
+        if mesh_axes(*(n for names in axes for n in names if n is not None and n not in keep)):
+            # Kept for the backward pass, the parameters of all layers would be whole everywhere.
+            policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
+            own = jax.checkpoint(own, policy=policy)
         everywhere = per_device(
             own, [tokens, tokens, tokens, *axes], [(parts, *tokens), ("batch", "seq")]
         )

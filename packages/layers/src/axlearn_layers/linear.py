@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import constrain_weight
+from axlearn_core.parallel import product_with_weight
 
 T = TypeVar("T")
 Dims = int | tuple[int, ...]
@@ -86,8 +86,8 @@ class Linear(Projection):
     def forward(self, x: jax.Array) -> jax.Array:
         cfg = self.config
         axes = (*as_tuple(cfg.input_axes), *as_tuple(cfg.output_axes))
-        weight = constrain_weight(self.param("weight").astype(x.dtype), *axes)
-        y = self._product(x, weight)
+        weight = self.param("weight").astype(x.dtype)
+        y = product_with_weight(self._product, x, weight, *axes)
         return y + self.param("bias").astype(x.dtype) if cfg.bias else y
 
     def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from axlearn_core.parallel.agreement import (
 )
 from axlearn_core.parallel.distributed import ProcessError, joined
 from axlearn_core.parallel.exchange import Exchange
-from axlearn_core.parallel.gathering import gathered
+from axlearn_core.parallel.gathering import GATHERED, gathered
 from axlearn_core.parallel.mesh import MESH_AXES, infer_mesh_shape, make_mesh, network_domains
 from axlearn_core.parallel.per_device import device_count, device_shape, dividing_axes, per_device
 from axlearn_core.parallel.pipeline import (
@@ -35,11 +35,13 @@ from axlearn_core.parallel.sharding import (
     partition_spec,
     parts,
     placing,
+    product_with_weight,
 )
 from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
 
 __all__ = [
     "DEFAULT_RULES",
+    "GATHERED",
     "MESH_AXES",
     "Exchange",
     "PipelineLoss",
@@ -75,6 +77,7 @@ __all__ = [
     "parts",
     "per_device",
     "placing",
+    "product_with_weight",
     "raise_together",
     "split_rows",
     "wait_for_all",

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.parallel.sharding import mesh_axes
+
+GATHERED = "gathered_parameter"
+"""The name of what `gathered` returns, for those who would rather gather again than keep it."""
 
 
 def gathered(x: jax.Array, axes: Sequence[str | None], *, keep: Sequence[str]) -> jax.Array:
@@ -26,4 +30,5 @@ def gathered(x: jax.Array, axes: Sequence[str | None], *, keep: Sequence[str]) -
         used.update(names)
         if names and name not in keep:
             x = jax.lax.all_gather(x, names, axis=dimension, tiled=True)
-    return x
+    named: jax.Array = checkpoint_name(x, GATHERED)
+    return named

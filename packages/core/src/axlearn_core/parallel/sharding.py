@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -268,6 +268,28 @@ def constrain_weight(weight: jax.Array, *axes: str | None) -> jax.Array:
     # Pinned first, or else a compiler may gather it before it is cast.
     placed: jax.Array = _placed(_at(weight, own), PartitionSpec(*beside), own)
     return placed
+
+
+def product_with_weight(
+    product: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    weight: jax.Array,
+    *axes: str | None,
+) -> jax.Array:
+    """Computes `product(x, weight)` with the weight placed by `constrain_weight`.
+
+    The backward pass gathers the weight once more. Kept for it, the whole weights of all layers
+    would lie on every device.
+    """
+    placement = _placement.get()
+    if placement is None or placement.mesh.size == 1:
+        return product(x, weight)
+
+    def gathered(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return product(x, constrain_weight(weight, *axes))
+
+    result: jax.Array = jax.checkpoint(gathered)(x, weight)
+    return result
 
 
 def parts(name: str, size: int) -> int:
