@@ -82,6 +82,20 @@ def test_logits_are_float32_for_bfloat16_activations(inputs):
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
+def test_bfloat16_gradients_of_one_chunk_are_near_those_of_float32(inputs):
+    hidden, table, ids, weights = inputs
+
+    def gradients(dtype):
+        def total(hidden, table):
+            return cross_entropy(hidden.astype(dtype), table, ids, weights, chunk_size=64).total
+
+        return jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.asarray(hidden), jnp.asarray(table))
+
+    for got, want in zip(gradients("bfloat16"), gradients("float32"), strict=True):
+        # 8 bits of mantissa, and sums of a few dozen terms.
+        np.testing.assert_allclose(got, want, rtol=0, atol=0.02 * np.abs(want).max())
+
+
 def test_smoothing_of_everything_is_refused_when_built(make):
     cfg = make.llama()
     cfg.loss.label_smoothing = 1.0

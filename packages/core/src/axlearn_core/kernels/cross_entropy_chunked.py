@@ -79,7 +79,9 @@ def _loss_with_gradients(
         gradient = logit_gradient.astype(hidden.dtype)
         # As [dim, vocab_size], so that no compiler transposes the chunk's large gradient.
         table_gradient += jnp.einsum(
-            "bcd,bcv->dv", chunk.hidden, gradient, preferred_element_type=jnp.float32
+            "bcd,bcv->dv",
+            *_multipliable(spec, chunk.hidden, gradient),
+            preferred_element_type=jnp.float32,
         )
         return (_add(sums, added), table_gradient), jnp.einsum("bcv,vd->bcd", gradient, cast_table)
 
@@ -150,6 +152,13 @@ def _chunk_loss(
     if spec.logit_cap is not None:
         gradient *= 1 - (logits / spec.logit_cap) ** 2  # tanh' = 1 - tanh^2
     return sums, gradient
+
+
+def _multipliable(spec: CrossEntropySpec, *operands: jax.Array) -> tuple[jax.Array, ...]:
+    """Widens what is multiplied on a CPU, which has no product of bfloat16 with float32 sums."""
+    if spec.platform != "cpu":
+        return operands
+    return tuple(x.astype(jnp.float32) for x in operands)
 
 
 def _gathered(table: jax.Array, hidden: jax.Array) -> jax.Array:
