@@ -7,9 +7,9 @@ beside them, as far as the compiler manages. So a step takes
     high = kernels at their usual + network at its usual        none are
     kernels = compute + the part of the memory traffic that no arithmetic hides
 
-"Best" and "usual" are fractions of the published peaks, the same for all machines. They are a choice,
-not a measurement: large matrix products get within a tenth of a peak, and well-tuned training runs that
-were published spend about two thirds of it. No plan has met a chip yet.
+"Best" and "usual" are fractions of the published peaks, the same for all machines. They are a
+choice, not a measurement: large matrix products get within a tenth of a peak, and well-tuned runs
+that were published spend about two thirds of it. No plan has met a chip yet.
 """
 
 from __future__ import annotations
