@@ -78,8 +78,8 @@ def test_a_forced_kernel_that_refuses_says_why(axl):
 @pytest.mark.parametrize(
     ("hardware", "words"),
     [
-        ("gpu-h1000-8", "no gpu 'h1000' (--hardware gpu-h1000-8). Did you mean 'h100'"),
-        ("tpv-v5p-8", "Did you mean 'tpu-v5p-8'"),
+        ("gpu-h1000-8", "no chip 'h1000' for gpu (--hardware gpu-h1000-8). Did you mean 'h100'"),
+        ("tpv-v5p-8", "Did you mean 'tpu'"),
         ("tpu-v5p-0", "Write one of tpu-v4-8"),
     ],
 )

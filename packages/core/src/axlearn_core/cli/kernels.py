@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,21 +16,13 @@ from axlearn_core.cli.experiment import (
     print_json,
 )
 from axlearn_core.cli.machine import choose_mesh_rule, mesh_choice, start
-from axlearn_core.config import near_names
-from axlearn_core.hardware import (
-    Chip,
-    Hardware,
-    HardwareError,
-    machine_name,
-)
-from axlearn_core.plugins import HardwareRecord, Registry, get_registry
+from axlearn_core.plan.target import Target, parse_target
+from axlearn_core.plugins import get_registry
 
 if TYPE_CHECKING:
     from axlearn_core.kernels import Candidate, Choice
     from axlearn_core.parallel import Placement
     from axlearn_core.training.trainer import Trainer
-
-_PACKAGES = {"gpu": "axlearn-hardware-gpu", "tpu": "axlearn-hardware-tpu"}
 
 
 @click.command()
@@ -55,7 +46,7 @@ def kernels(
         target, rule = None, choose_mesh_rule(start(registry), registry)
     else:
         os.environ["JAX_PLATFORMS"] = "cpu"  # read when jax is imported, which is later
-        target = _parse(hardware, registry)
+        target = parse_target("cpu-1" if hardware == "cpu" else hardware, registry)
         rule = mesh_choice(target.hardware.platform, target.chip, target.count, registry)
     from axlearn_core.training.assemble import assemble
 
@@ -78,63 +69,17 @@ def kernels(
             click.echo(_line(candidate, choices[0].forced))
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A machine that need not be here."""
-
-    hardware: Hardware
-    chip: Chip
-    count: int
-
-    @property
-    def name(self) -> str:
-        return machine_name(self.hardware.platform, self.chip.name, self.count)
-
-
-def _parse(text: str, registry: Registry) -> _Target:
-    """Reads "platform-chip-count"; "cpu" is one of the only chip there is.
-
-    Raises:
-        HardwareError: for a platform, a chip or a count that there is not, with near names.
-    """
-    backends: dict[str, Hardware] = {}
-    for component in registry.records("hardware"):
-        assert isinstance(component.record, HardwareRecord)
-        backends.setdefault(component.record.platform, component.load()())
-    platform, _, rest = text.partition("-")
-    if platform not in backends:
-        package = _PACKAGES.get(platform)
-        if package is not None:
-            raise HardwareError(f"--hardware {text} needs a package: pip install {package}")
-        known = [f"{name}-{chip.name}-8" for name, b in backends.items() for chip in b.chips]
-        raise HardwareError(
-            f"--hardware {text!r} is no platform-chip-count.{near_names(text, known)} "
-            f"Write one of {', '.join(known)}, or another count"
-        )
-    backend = backends[platform]
-    chips = {chip.name: chip for chip in backend.chips}
-    name, _, count = rest.rpartition("-") if rest[-1:].isdigit() else (rest, "", "1")
-    if not name and len(chips) == 1:
-        (name,) = chips
-    if name not in chips or not count.isdigit() or int(count) < 1:
-        known = [f"{platform}-{chip}-8" for chip in chips]
-        raise HardwareError(
-            f"there is no {platform} {name!r} (--hardware {text}).{near_names(name, chips)} "
-            f"Write one of {', '.join(known)}, or another count"
-        )
-    return _Target(backend, chips[name], int(count))
-
-
-def _placement(trainer: Trainer, target: _Target) -> Placement:
+def _placement(trainer: Trainer, target: Target) -> Placement:
     """Returns a mesh without devices."""
     from jax.sharding import AbstractDevice, AbstractMesh
 
-    from axlearn_core.parallel import Placement, infer_mesh_shape
+    from axlearn_core.parallel import Placement
 
-    shape = infer_mesh_shape(trainer.config.mesh_shape, target.count)
+    cfg = trainer.config
+    shape, _ = target.mesh_sizes(cfg.mesh_shape, cfg.slow_mesh_shape)
     device = AbstractDevice(target.chip.name, None, target.hardware.platform)
     mesh: Any = AbstractMesh(tuple(shape.values()), tuple(shape), abstract_device=device)
-    return Placement(mesh, trainer.config.sharding_rules)
+    return Placement(mesh, cfg.sharding_rules)
 
 
 def _choices(trainer: Trainer, placement: Placement) -> list[Choice]:

@@ -9,8 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh
 from numpy.typing import NDArray
 
-from axlearn_core.config import ConfigBase
-from axlearn_core.parallel import MESH_AXES, Placement, infer_mesh_shape
+from axlearn_core.parallel import MESH_AXES, Placement
 from axlearn_core.parallel.sharding import Rules
 from axlearn_core.plan.blueprint import BATCH, OPTIMIZER, PARAMETERS, Argument, Blueprint, draw
 from axlearn_core.plan.demand import Demand, demand
@@ -36,11 +35,7 @@ def plan_by_arithmetic(
         ConfigError: if the mesh does not fit the devices, the parameters or the batch.
     """
     cfg = trainer.config
-    slow = slow_part(cfg)
-    domains = target.count // target.domain
-    outer = infer_mesh_shape(slow, domains)
-    inner = infer_mesh_shape(cfg.mesh_shape, target.domain if slow else target.count)
-    mesh = {axis: outer[axis] * inner[axis] for axis in MESH_AXES} if slow else inner
+    mesh, slow = target.mesh_sizes(cfg.mesh_shape, cfg.slow_mesh_shape)
     abstract = AbstractMesh(tuple(mesh.values()), MESH_AXES)
     program = trainer.program(Placement(abstract, cfg.sharding_rules))
     program.check_batch("input", trainer.input.batch_shape(), accumulation=cfg.accumulation)
@@ -49,15 +44,10 @@ def plan_by_arithmetic(
         draw(trainer),
         division,
         target,
-        slow=outer if slow else {},
+        slow=slow,
         experiment=experiment,
         overrides=overrides,
     )
-
-
-def slow_part(cfg: ConfigBase) -> Mapping[str, int]:
-    """Returns the mesh between network domains that a trainer's config asks for."""
-    return dict(cfg.items()).get("slow_mesh_shape") or {}
 
 
 def division_on(

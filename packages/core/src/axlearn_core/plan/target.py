@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,26 @@ class Target:
         """What to set, before jax starts, to compile for it."""
         platform = EnvironmentSetting("JAX_PLATFORMS", "cpu", "what is compiled for is not here")
         return (platform, *self.hardware.compile_settings(self.count))
+
+    def mesh_sizes(
+        self, shape: Mapping[str, int], slow: Mapping[str, int]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Returns the sizes of all mesh axes, and of their parts between network domains.
+
+        Args:
+            shape: a trainer's `mesh_shape`.
+            slow: its `slow_mesh_shape`.
+
+        Raises:
+            ConfigError: if they do not fit the devices.
+        """
+        from axlearn_core.parallel import infer_mesh_shape
+
+        if not slow:
+            return infer_mesh_shape(shape, self.count), {}
+        outer = infer_mesh_shape(slow, self.count // self.domain, field="slow_mesh_shape")
+        inner = infer_mesh_shape(shape, self.domain)
+        return {axis: outer[axis] * inner[axis] for axis in inner}, outer
 
     def with_devices(self) -> Target:
         """Returns this target with devices to compile for, or with the reason. Starts jax."""
