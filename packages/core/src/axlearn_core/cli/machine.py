@@ -43,6 +43,9 @@ def start(registry: Registry) -> Machine:
     if problem := jax_mismatch():
         raise HardwareError(problem)
     hardware, _, notes = detect(registry, os.environ)
+    if hardware.platform == "cpu":
+        # Else libraries of hardware that is not here, where they are installed, look for it.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     return Machine(hardware, [*notes, *apply_environment(hardware, os.environ)])
 
 
