@@ -20,6 +20,8 @@ def test_on_a_cpu_jax_looks_for_nothing_else(monkeypatch):
 
 def test_a_jaxlib_that_does_not_fit_is_named_before_jax_starts(monkeypatch):
     monkeypatch.setattr(machine, "jax_mismatch", lambda: "jax 1 needs jaxlib 1: pip install it")
-    with isolated_registry(axlearn_core=_plugin) as registry:
-        with pytest.raises(HardwareError, match="pip install it"):
-            machine.start(registry)
+    with (
+        isolated_registry(axlearn_core=_plugin) as registry,
+        pytest.raises(HardwareError, match="pip install it"),
+    ):
+        machine.start(registry)
