@@ -87,7 +87,7 @@ class Dropless(Dispatch):
         if mesh_axes(*(n for names in axes for n in names if n is not None and n not in keep)):
             # Kept for the backward pass, the parameters of all layers would be whole everywhere.
             policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
-            own = jax.checkpoint(own, policy=policy)
+            own = jax.checkpoint(own, policy=policy, prevent_cse=False)
         everywhere = per_device(
             own, [tokens, tokens, tokens, *axes], [(parts, *tokens), ("batch", "seq")]
         )

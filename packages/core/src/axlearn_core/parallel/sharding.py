@@ -278,8 +278,8 @@ def product_with_weight(
 ) -> jax.Array:
     """Computes `product(x, weight)` with the weight placed by `constrain_weight`.
 
-    The backward pass gathers the weight once more. Kept for it, the whole weights of all layers
-    would lie on every device.
+    The backward pass of a scanned layer gathers the weight once more: kept for it, the whole
+    weights of all layers would lie on every device. Where a layer is made again, one gather does.
     """
     placement = _placement.get()
     if placement is None or placement.mesh.size == 1:
@@ -288,7 +288,8 @@ def product_with_weight(
     def gathered(x: jax.Array, weight: jax.Array) -> jax.Array:
         return product(x, constrain_weight(weight, *axes))
 
-    result: jax.Array = jax.checkpoint(gathered)(x, weight)
+    # A compiler may see that two gathers in one loop's body are the same.
+    result: jax.Array = jax.checkpoint(gathered, prevent_cse=False)(x, weight)
     return result
 
 
