@@ -161,9 +161,16 @@ def targets(session: nox.Session) -> None:
 
 @nox.session
 def processes(session: nox.Session) -> None:
-    """Runs of several processes; network namespaces and Slurm too, where the machine has them."""
+    """Runs of several processes, on hosts of their own where the machine has network namespaces."""
     everything(session)
-    session.run("pytest", "tests/processes", *session.posargs)
+    session.run("pytest", "tests/processes", "--ignore=tests/processes/test_slurm.py")
+
+
+@nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """A job of four processes on a Slurm that the test brings up: apt install slurm-wlm munge."""
+    everything(session)
+    session.run("pytest", "tests/processes/test_slurm.py", *session.posargs)
 
 
 @nox.session

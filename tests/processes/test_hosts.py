@@ -21,11 +21,11 @@ def start_on(hosts, start):
 
 def test_two_hosts_train_with_the_bits_of_one(start_on, train, tmp_path):
     words = ("train", SLOW, "max_step=4", "--dir")
-    ended = [process.finish() for process in start_on(*words, "hosts")]
+    ended = [process.finish() for process in start_on(*words, "two")]
     assert [done.code for done in ended] == [0, 0], ended
     (alone,) = train(1, *words[1:], "one")
     assert alone.code == 0, alone
-    found, expected = (tmp_path / name / "metrics.jsonl" for name in ("hosts", "one"))
+    found, expected = (tmp_path / name / "metrics.jsonl" for name in ("two", "one"))
     assert found.read_bytes() == expected.read_bytes()
 
 
