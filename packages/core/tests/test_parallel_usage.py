@@ -82,8 +82,12 @@ def test_a_mesh_for_batches_asks_for_whole_parameters() -> None:
 def test_a_logical_axis_without_a_rule_is_named_with_the_rule_to_write() -> None:
     specs = {"mixer": {"w": weight(4, 6, axes=("embed", "heds"))}, "up": weight(4, 8)}
     with pytest.raises(ConfigError) as error:
-        parameter_shardings(specs, make_mesh({}), DEFAULT_RULES)
+        parameter_shardings(specs, make_mesh({"fsdp": 2}), DEFAULT_RULES)
     assert str(error.value).splitlines()[1:-1] == [
         "  mixer/w: axis 'heds' of size 6, shape (4, 6); write sharding_rules.heds=null or a mesh "
         "axis. Did you mean 'heads' or 'kv_heads'?"
     ]
+
+
+def test_one_device_asks_for_no_rule() -> None:
+    parameter_shardings({"w": weight(4, 6, axes=("embed", "heds"))}, make_mesh({}), DEFAULT_RULES)
