@@ -20,10 +20,11 @@ from axlearn_core.parallel import (
     constrain,
     constrain_gradient,
     constrain_weight,
+    device_count,
+    dividing_axes,
     make_mesh,
     parameter_shardings,
     partition_spec,
-    parts,
     placing,
 )
 
@@ -154,10 +155,12 @@ def test_a_mesh_axis_that_does_not_divide_splits_nothing():
     assert x.sharding.is_equivalent_to(NamedSharding(MESH, PartitionSpec("data")), 2)
 
 
-def test_parts_are_those_into_which_constrain_splits():
-    assert parts("batch", 8) == 1
+def test_the_first_axes_that_divide_share_a_dimension():
+    assert dividing_axes("batch", 8) == ()
     with placing(Placement(MESH, DEFAULT_RULES)):
-        assert [parts("batch", size) for size in (8, 2, 3)] == [4, 2, 1]
+        shared = [dividing_axes("batch", size) for size in (8, 2, 3)]
+        assert shared == [("data", "fsdp"), ("data",), ()]
+        assert list(map(device_count, shared)) == [4, 2, 1]
 
 
 def test_a_weight_is_gathered_where_the_batch_is_split_and_its_gradient_is_not():

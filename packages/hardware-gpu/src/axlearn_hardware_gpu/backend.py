@@ -24,13 +24,11 @@ from axlearn_hardware_gpu import nvml
 from axlearn_hardware_gpu.chips import CHIPS
 from axlearn_hardware_gpu.settings import SETTINGS
 from axlearn_hardware_gpu.slurm import local_device_ids
-from axlearn_hardware_gpu.targets import COMPILE_SETTINGS, compile_only_devices
+from axlearn_hardware_gpu.targets import COMPILE_SETTINGS, EXTRA_OF_PLUGIN, compile_only_devices
 from axlearn_hardware_gpu.visible import visible_devices
 
 if TYPE_CHECKING:
     import jax
-
-_EXTRA_OF_PLUGIN = {"jax_cuda12_plugin": "cuda12", "jax_cuda13_plugin": "cuda13"}
 
 
 class NvidiaGPU(Hardware):
@@ -56,7 +54,7 @@ class NvidiaGPU(Hardware):
         return Probe("gpu", count, f"{count} x {models}")
 
     def missing(self) -> str | None:
-        extras = [extra for plugin, extra in _EXTRA_OF_PLUGIN.items() if find_spec(plugin)]
+        extras = [extra for plugin, extra in EXTRA_OF_PLUGIN.items() if find_spec(plugin)]
         if len(extras) > 1:
             return (
                 "jax's plugins for CUDA 12 and 13 are both here, and only one can be used: "

@@ -12,7 +12,8 @@ from axlearn_core.hardware import Chip, EnvironmentSetting, HardwareError
 if TYPE_CHECKING:
     import jax
 
-PLUGINS: Final = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+EXTRA_OF_PLUGIN: Final = {"jax_cuda12_plugin": "cuda12", "jax_cuda13_plugin": "cuda13"}
+"""Jax's plugins, and the extra of jax that brings each."""
 
 COMPILE_SETTINGS: Final[tuple[EnvironmentSetting, ...]] = (
     EnvironmentSetting(
@@ -144,7 +145,7 @@ def compile_only_devices(chip: Chip, count: int, domain: int) -> Sequence[jax.De
     Raises:
         HardwareError: without jax's CUDA plugin, or for a count that fills no domains.
     """
-    plugin = next((plugin for plugin in PLUGINS if find_spec(plugin)), None)
+    plugin = next((plugin for plugin in EXTRA_OF_PLUGIN if find_spec(plugin)), None)
     if plugin is None:
         raise HardwareError(
             "jax's CUDA plugin, which compiles, is not here: pip install 'jax[cuda12]'"

@@ -40,7 +40,14 @@ from axlearn_layers.flops import flops_per_token
 from axlearn_layers.pipeline_outputs import of_microbatches, of_stages
 from axlearn_layers.pipeline_schedules import Circular, PipelineSchedule
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
-from axlearn_layers.stack import Remat, Stack, StackedLayer, unrolled_layers, with_remat
+from axlearn_layers.stack import (
+    Remat,
+    Stack,
+    StackedLayer,
+    stacked_cache,
+    unrolled_layers,
+    with_remat,
+)
 
 
 class AroundStack(NamedTuple):
@@ -255,9 +262,7 @@ class Pipeline(Stack):
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         one = self.layer.init_cache(batch_size, max_length, dtype)
-        count = self.config.num_layers
-        stacked: Tree = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
-        return stacked
+        return stacked_cache(one, self.config.num_layers)
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
         def body(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:

@@ -105,9 +105,7 @@ class Repeat(Stack):
     @no_context
     def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         one = self.layer.init_cache(batch_size, max_length, dtype)
-        count = self.config.num_layers
-        stacked: Tree = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
-        return stacked
+        return stacked_cache(one, self.config.num_layers)
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
         def body(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
@@ -192,6 +190,12 @@ def scanned_pattern(
     return LayerList.default_config().set(
         layers=[repeated, period.clone(layers=list(pattern[:rest]))]
     )
+
+
+def stacked_cache(one: Tree, count: int) -> Tree:
+    """Returns the cache of `count` layers that have one like this each."""
+    stacked: Tree = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
+    return stacked
 
 
 def unrolled_layers(layer: SequenceLayer) -> Iterator[StackedLayer]:

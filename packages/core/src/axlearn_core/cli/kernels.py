@@ -87,19 +87,12 @@ def _choices(trainer: Trainer, placement: Placement) -> list[Choice]:
 
     from axlearn_core.kernels import recording_choices
     from axlearn_core.parallel import placing
-    from axlearn_core.training.step import make_train_step
 
-    cfg, shape = trainer.config, trainer.input.batch_shape()
+    shape = trainer.input.batch_shape()
     program = trainer.program(placement)
-    program.check_batch("input", shape, accumulation=cfg.accumulation)
-    step = make_train_step(
-        trainer.model,
-        trainer.learner,
-        accumulation=cfg.accumulation,
-        compute_dtype=cfg.compute_dtype,
-    )
+    program.check_batch("input", shape, accumulation=trainer.config.accumulation)
     with placing(placement), recording_choices(choosing_only=True) as choices:
-        jax.eval_shape(step, program.state, program.batch_structs(shape))
+        jax.eval_shape(program.train_step(), program.state, program.batch_structs(shape))
     return choices
 
 

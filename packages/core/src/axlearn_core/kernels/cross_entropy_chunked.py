@@ -23,7 +23,7 @@ from axlearn_core.kernels.cross_entropy import (
     soft_cap,
 )
 from axlearn_core.kernels.targets import Targets, wanted
-from axlearn_core.parallel import constrain, constrain_weight, parts
+from axlearn_core.parallel import constrain, constrain_weight, device_count, dividing_axes
 
 Carry = TypeVar("Carry")
 T = TypeVar("T")
@@ -168,7 +168,8 @@ def _gathered(table: jax.Array, hidden: jax.Array) -> jax.Array:
 def _into_parts(tokens: _Tokens) -> _Tokens:
     """[batch, seq, ...] -> [batch parts, seq parts, batch / parts, seq / parts, ...]."""
     batch, seq = tokens.weights.shape
-    rows, columns = parts("batch", batch), parts("seq", seq)
+    rows = device_count(dividing_axes("batch", batch))
+    columns = device_count(dividing_axes("seq", seq))
 
     def split(x: jax.Array) -> jax.Array:
         rest = x.shape[2:]

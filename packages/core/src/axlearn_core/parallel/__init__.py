@@ -33,7 +33,6 @@ from axlearn_core.parallel.sharding import (
     mesh_axes,
     parameter_shardings,
     partition_spec,
-    parts,
     placing,
     product_with_weight,
 )
@@ -74,7 +73,6 @@ __all__ = [
     "one_forward_one_backward",
     "parameter_shardings",
     "partition_spec",
-    "parts",
     "per_device",
     "placing",
     "product_with_weight",

@@ -290,12 +290,3 @@ def product_with_weight(
     # A compiler may see that two gathers in one loop's body are the same.
     result: jax.Array = jax.checkpoint(gathered, prevent_cse=False)(x, weight)
     return result
-
-
-def parts(name: str, size: int) -> int:
-    """Returns into how many parts `constrain` splits a dimension of a logical axis."""
-    placement = _placement.get()
-    if placement is None:
-        return 1
-    axes = _dividing(placement.rules.get(name), size, placement.mesh)
-    return ways(axes, placement.mesh)

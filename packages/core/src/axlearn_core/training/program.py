@@ -99,9 +99,9 @@ class Program:
         """Compiles the training step in the background."""
         return self._workers.submit(self._compile_train_step, batch_shape)
 
-    def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
-        """Traces the training step for the mesh, whose devices may be there to compile for only."""
-        update = make_train_step(
+    def train_step(self) -> TrainStep:
+        """Returns the training step as a function, for those who only trace it."""
+        return make_train_step(
             self.model,
             self.learner,
             accumulation=self._accumulation,
@@ -109,6 +109,10 @@ class Program:
             gradient_dtype=self._gradient_dtype,
             accumulation_dtype=self._accumulation_dtype,
         )
+
+    def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
+        """Traces the training step for the mesh, whose devices may be there to compile for only."""
+        update = self.train_step()
 
         def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             return update(on_device(state, self.state), batch)
