@@ -341,7 +341,7 @@ def test_a_run_that_failed_goes_on_from_its_last_checkpoint(run, busy, monkeypat
         ),
         ({"sharding_rules": {"batch": "rows"}}, r"'batch': 'rows' names no mesh axis"),
         (
-            {"sharding_rules": {"batch": "data", "embed": "fsdp"}},
+            {"mesh_shape": {"fsdp": 2}, "sharding_rules": {"batch": "data", "embed": "fsdp"}},
             r"table: axis 'vocab' of size 26, .* write sharding_rules\.vocab=null or a mesh axis",
         ),
         ({"evaluations": {"x": EVERY_0}}, r"evaluations\.x\.every \(=0\) must be >= 1, or null"),
