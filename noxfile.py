@@ -166,6 +166,13 @@ def processes(session: nox.Session) -> None:
     session.run("pytest", "tests/processes", "--ignore=tests/processes/test_slurm.py")
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Injected faults: what a run survives with the same bits, and what it says of the rest."""
+    everything(session, "pytest-xdist")
+    session.run("pytest", *IN_TWO, "-m", "not slow", "tests/faults", *session.posargs)
+
+
 @nox.session(default=False)
 def slurm(session: nox.Session) -> None:
     """A job of four processes on a Slurm that the test brings up: apt install slurm-wlm munge."""
@@ -202,9 +209,9 @@ def import_time(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
     """Logits, gradients and files of the model families equal those of transformers."""
-    tools = ("torch==2.13.0", "transformers>=5", "safetensors")
+    tools = ("torch==2.13.0", "transformers>=5", "safetensors", "pytest-xdist")
     session.install(*tools, *editable("experiments[test]", *siblings("experiments")))
-    session.run("pytest", "tests/parity", *session.posargs)
+    session.run("pytest", *IN_TWO, "tests/parity", *session.posargs)
 
 
 @nox.session
