@@ -44,6 +44,8 @@ FREE_TO_CHANGE = (
     "sharding_rules.*",
     "offload_optimizer",
     "compile_cache",
+    "profile",
+    "profile.*",
 )
 
 

@@ -21,6 +21,7 @@ from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
 from axlearn_core.observe.outlets import Outlets
 from axlearn_core.observe.performance import Performance
+from axlearn_core.observe.profiling import Profiler
 from axlearn_core.observe.progress import Progress, Silence, size
 from axlearn_core.observe.utilization import Utilization
 from axlearn_core.observe.writers import JsonlWriter, Writer
@@ -91,6 +92,7 @@ class Trainer(Configurable):
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
+        profile: Profiler.Config = Profiler.default_config()
         compile_cache: str | None = "~/.cache/axlearn/compiled"  # null compiles anew every time
 
     def __init__(self, config: Config):
@@ -110,6 +112,7 @@ class Trainer(Configurable):
         self.writers: list[Writer] = [
             writer.instantiate() for writer in [JsonlWriter.Config(), *config.writers]
         ]
+        self.profiler: Profiler = config.profile.instantiate()
         specs = self.model.parameter_specs()
         total_steps = config.learner.total_steps or config.max_step
         self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
@@ -168,7 +171,10 @@ class Trainer(Configurable):
             stopping_on_signals(progress.say) as stop,
         ):
             clock = Clock(run.path if is_first() else None)
-            with clock.session(**self._session_facts(experiment, run)):
+            with (
+                clock.session(**self._session_facts(experiment, run)),
+                self.profiler.session(run.path, clock, progress.say),
+            ):
                 result = self._run(run, stop, clock, progress, experiment, changes)
                 clock.reason = result.reason
             return result
@@ -230,6 +236,7 @@ class Trainer(Configurable):
                 f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
                 f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
             )
+            self.profiler.compiled(train_step)
             checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
             report = Report(
                 progress,
@@ -259,7 +266,8 @@ class Trainer(Configurable):
         under_way = MetricsQueue()
         try:
             for batch, input_state in clock.waiting(prefetcher):
-                state, metrics = train_step(state, batch)
+                with self.profiler.step(step + 1, state):
+                    state, metrics = train_step(state, batch)
                 step += 1
                 under_way.add(step, metrics)
                 for arrived in under_way.arrived():
