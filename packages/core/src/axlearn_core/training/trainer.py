@@ -199,7 +199,7 @@ class Trainer(Configurable):
         ):
             progress.say(line)
 
-        newest = find_checkpoint(run, self.input, progress)
+        newest = find_checkpoint(run, self.input, progress, clock)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
         if first >= cfg.max_step:
