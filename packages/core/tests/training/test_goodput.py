@@ -1,6 +1,9 @@
 """Where the time of a run went, from its events."""
 
 import json
+import subprocess
+import sys
+from time import time as wall_clock
 
 import pytest
 from hypothesis import given, settings
@@ -41,8 +44,9 @@ def spend(clock, time, **phases):
 def begin(clock, time, *, from_step, init=3.0, compiling=5.0):
     """A session up to its first step."""
     session = clock()
+    spend(session, time, init=init / 2)
     session.record("session_started")
-    spend(session, time, init=init)
+    spend(session, time, init=init / 2)
     session.step = from_step
     session.record("resumed", from_step=from_step)
     spend(session, time, compile=compiling)
@@ -203,6 +207,21 @@ def test_a_phase_inside_another_interrupts_it(clock, time):
         time.now += 4.0
     time.now += 8.0
     assert session.seconds() == {"init": 8.0, "step": 5.0, "eval": 2.0}
+
+
+def test_what_a_process_did_before_belongs_to_the_start(tmp_path, time):
+    session = Clock(tmp_path, began=time.now - 7.0, monotonic=Time(5.0), now=time)
+    session.record("session_started")
+    assert session.seconds() == {"init": 7.0}
+    (event,) = read_events(tmp_path)
+    assert event["time"] == time.now
+
+
+def test_a_process_began_before_now_and_after_its_parent(tmp_path):
+    code = "from axlearn_core.observe.clock import process_began; print(process_began())"
+    before = wall_clock()
+    began = float(subprocess.check_output([sys.executable, "-c", code]))
+    assert before - 0.1 <= began <= wall_clock()  # Linux counts in hundredths of a second
 
 
 def test_an_exception_leaves_the_phase(clock, time):

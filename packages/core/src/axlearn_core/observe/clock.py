@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,17 @@ _Item = TypeVar("_Item")
 _FIRST_BEAT, _LONGEST_BEAT = 1.0, 10.0
 
 
+def process_began() -> float:
+    """Returns when this process began (Unix seconds), where Linux tells it; else the time now."""
+    now = time.time()
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return now
+    since_boot = float(fields[19]) / os.sysconf("SC_CLK_TCK")  # field 22, which follows the name
+    return now - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
+
+
 class Clock:
     """Attributes every moment of a session to one phase, and tells `events.jsonl`.
 
@@ -27,6 +39,7 @@ class Clock:
 
     Args:
         run: the run's directory, or None to count and tell nothing (all but process 0).
+        began: when the session began (Unix seconds), such as the start of its process; None: now.
         monotonic: seconds that never run backwards.
         now: Unix seconds.
 
@@ -39,6 +52,7 @@ class Clock:
         self,
         run: Path | None,
         *,
+        began: float | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
         now: Callable[[], float] = time.time,
     ):
@@ -46,8 +60,8 @@ class Clock:
         self.reason = "completed"
         self._monotonic = monotonic
         self._phase: Phase = "init"
-        self._since = monotonic()
-        self._began = now()
+        self._began = now() if began is None else began
+        self._since = monotonic() - (now() - self._began)
         self._seconds: dict[Phase, float] = {}
         self._lock = threading.RLock()  # the heartbeat reads beside the loop
         self._run = run

@@ -147,6 +147,7 @@ class Trainer(Configurable):
         experiment: str = "(python)",
         changes: Sequence[str] = (),
         progress: Progress | None = None,
+        began: float | None = None,
     ) -> Result:
         """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
 
@@ -157,6 +158,7 @@ class Trainer(Configurable):
             experiment: its name, for people.
             changes: lines that say what differs from the experiment and where that was set.
             progress: where to print; standard output by default.
+            began: when work on the session began (Unix seconds), if that was before this call.
 
         Raises:
             UserError: for what the user can mend; everything saved so far stays intact.
@@ -170,7 +172,7 @@ class Trainer(Configurable):
             open_run(directory, self.config, facts) as run,
             stopping_on_signals(progress.say) as stop,
         ):
-            clock = Clock(run.path if is_first() else None)
+            clock = Clock(run.path if is_first() else None, began=began)
             with (
                 clock.session(**self._session_facts(experiment, run)),
                 self.profiler.session(run.path, clock, progress.say),
