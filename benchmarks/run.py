@@ -130,6 +130,7 @@ BOUNDS = {
     "compile time, 32 layers / 4 layers": ("<= 1.15", "ratio"),
     "reading prepared data / consumption by training": (">= 20", "ratio"),
     "stall of an asynchronous save / step, small": ("<= 0.10", "ratio"),
+    "whole trainer / bare jitted step, small": ("<= 1.02", "ratio"),
 }
 
 
@@ -167,6 +168,7 @@ def main() -> None:
             next(names): measure("compile_depth.py", baselines),
             next(names): measure("reading.py", baselines),
             next(names): measure("saving.py", baselines),
+            next(names): measure("overhead.py", baselines),
         }
         tables.append(table(results))
     text = "\n\n".join([*tables, machine()]) + "\n"

@@ -1,14 +1,19 @@
 """Every component that core registers under its contract."""
 
 import json
+import os
 import shlex
 import struct
+import time
+import urllib.request
 from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from axlearn_core.kernels import (
@@ -30,6 +35,9 @@ from axlearn_core.launch.jobset import JobSet
 from axlearn_core.launch.local import Local
 from axlearn_core.launch.slurm import Slurm
 from axlearn_core.module import Constant, FanIn, Normal
+from axlearn_core.observe.mlflow_runs import MlflowWriter
+from axlearn_core.observe.prometheus import PrometheusWriter
+from axlearn_core.observe.weights_and_biases import WandbWriter
 from axlearn_core.observe.writers import JsonlWriter, TensorBoardWriter
 from axlearn_core.testing.contracts import (
     ConfigContract,
@@ -326,6 +334,127 @@ class TestTensorBoardWriter(WriterContract):
                 (length,) = struct.unpack_from("<Q", data, start)
                 yield Event.FromString(data[start + 12 : start + 12 + length])
                 start += 12 + length + 4
+
+
+class TestWandbWriter(WriterContract):
+    flushes = False
+
+    def config(self):
+        return WandbWriter.default_config().set(mode="offline")
+
+    def read(self, directory):
+        """As its group shows it: the newest session's values count."""
+        found = {}
+        for path in sorted(directory.glob("wandb/offline-run-*/*.wandb"), key=os.path.getmtime):
+            records = self.complete(path)
+            (run,) = (record.run for record in records if record.HasField("run"))
+            config = {update.key: update.value_json for update in run.config.update}
+            found = {k: v for k, v in found.items() if k[0] <= int(config["after_step"])}
+            for record in records:
+                if record.HasField("history"):
+                    values = {item.nested_key[0]: item.value_json for item in record.history.item}
+                    for name, value in values.items():
+                        if not name.startswith(("_", "performance/")):
+                            step = int(values["_step"])
+                            found[step, name.removeprefix("train/")] = float(value)
+        return found
+
+    def complete(self, path):
+        """W&B's own process may still be writing when a run has finished."""
+        for _ in range(300):
+            records = list(wandb_records(path))
+            if records and records[-1].HasField("exit"):
+                return records
+            time.sleep(0.1)
+        raise AssertionError(f"{path} has no end")
+
+
+def wandb_records(path):
+    """Reads a log of LevelDB: blocks of 32 KiB with pieces of records, each after 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, start, record = path.read_bytes(), 7, b""
+    while start < len(data):
+        length, kind = struct.unpack_from("<HB", data, start + 4)
+        record += data[start + 7 : start + 7 + length]
+        start += 7 + length
+        if -start % 32768 < 7:
+            start += -start % 32768
+        if kind in (1, 4):  # whole, or a last piece
+            yield Record.FromString(record)
+            record = b""
+
+
+class TestMlflowWriter(WriterContract):
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def database(cls, tmp_path_factory):
+        """One for all tests: MLflow takes seconds to create it."""
+        cls.uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+            yield
+
+    def config(self):
+        return MlflowWriter.default_config().set(tracking_uri=self.uri)
+
+    def read(self, directory):
+        """As its runs show it: the newest session's values count."""
+        from mlflow import MlflowClient  # seconds, which other tests of this file need not wait
+
+        client, found = MlflowClient(tracking_uri=self.uri), {}
+        experiment = client.get_experiment_by_name("axlearn").experiment_id
+        for run in client.search_runs([experiment], order_by=["attributes.start_time ASC"]):
+            if run.data.tags["directory"] != str(directory):
+                continue
+            after_step = int(run.data.tags["after_step"])
+            found = {key: value for key, value in found.items() if key[0] <= after_step}
+            for name in run.data.metrics:
+                for metric in client.get_metric_history(run.info.run_id, name):
+                    found[metric.step, name.removeprefix("train/")] = metric.value
+        return found
+
+
+class TestPrometheusWriter(WriterContract):
+    keeps_history = False
+
+    @pytest.fixture(autouse=True)
+    def seen(self, monkeypatch):
+        """What a server collects: the last of it just before the run ends."""
+        self.pages = []
+        self.writers = []
+        opening, closing = PrometheusWriter.open, PrometheusWriter.close
+
+        def open(writer, directory, *, after_step):
+            opening(writer, directory, after_step=after_step)
+            self.writers.append(writer)
+
+        def close(writer):
+            self.pages.append(self.collect(writer))
+            self.writers.remove(writer)
+            closing(writer)
+
+        monkeypatch.setattr(PrometheusWriter, "open", open)
+        monkeypatch.setattr(PrometheusWriter, "close", close)
+
+    def collect(self, writer):
+        with urllib.request.urlopen(f"http://127.0.0.1:{writer.port}/metrics") as answer:
+            return answer.read().decode()
+
+    def config(self):
+        return PrometheusWriter.default_config().set(port=0)
+
+    def read(self, directory):
+        page = self.collect(self.writers[0]) if self.writers else self.pages[-1]
+        samples = [s for family in text_string_to_metric_families(page) for s in family.samples]
+        steps = {s.labels["kind"]: int(s.value) for s in samples if s.name == "axlearn_step"}
+        found = {}
+        for sample in samples:
+            kind, of = sample.labels["kind"], sample.labels["of"]
+            name = sample.name.removeprefix("axlearn_")
+            if name != "step":
+                found[steps[kind], f"{of}/{name}" if of else name] = sample.value
+        return found
 
 
 def test_every_registered_component_is_under_contract(capsys):

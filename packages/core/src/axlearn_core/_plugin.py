@@ -129,8 +129,21 @@ def axlearn_launchers() -> list[Record]:
 
 @hookimpl
 def axlearn_writers() -> list[Record]:
-    where = "axlearn_core.observe.writers"
+    where = "axlearn_core.observe"
     return [
-        WriterRecord("jsonl", f"{where}:JsonlWriter", "metrics.jsonl, which is always written."),
-        WriterRecord("tensorboard", f"{where}:TensorBoardWriter", "Event files for TensorBoard."),
+        WriterRecord(
+            "jsonl", f"{where}.writers:JsonlWriter", "metrics.jsonl, which is always written."
+        ),
+        WriterRecord(
+            "tensorboard", f"{where}.writers:TensorBoardWriter", "Event files for TensorBoard."
+        ),
+        WriterRecord(
+            "wandb", f"{where}.weights_and_biases:WandbWriter", "Weights & Biases, also offline."
+        ),
+        WriterRecord(
+            "mlflow", f"{where}.mlflow_runs:MlflowWriter", "An MLflow server or database."
+        ),
+        WriterRecord(
+            "prometheus", f"{where}.prometheus:PrometheusWriter", "The newest values over HTTP."
+        ),
     ]

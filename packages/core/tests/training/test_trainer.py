@@ -13,6 +13,8 @@ from axlearn_core.checkpoint import checkpoints, newest_intact
 from axlearn_core.checkpoint.checkpointer import read_facts, restore
 from axlearn_core.config import ConfigError
 from axlearn_core.errors import UserError
+from axlearn_core.observe.events import read_events
+from axlearn_core.observe.goodput import account
 from axlearn_core.observe.writers import Writer
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh
 from axlearn_core.plugins import WriterRecord
@@ -363,6 +365,55 @@ def test_evaluation_batches_that_do_not_fit_fail_before_training(run, busy):
     busy.evaluations["held_out"].input.set(batch_size=4)
     with pytest.raises(ConfigError, match=r"evaluations\.held_out\.input\.batch_size \(=4\)"):
         run(busy)
+
+
+# Where the time went.
+
+
+def seconds(directory):
+    return account(read_events(directory)).seconds
+
+
+def test_a_run_knows_where_its_time_went_and_says_it(run, busy):
+    trained = run(busy)
+    spent = seconds(trained.directory)
+    for category in ("init", "compile", "data_wait", "step", "eval", "checkpoint"):
+        assert spent[category] > 0
+    assert spent["lost_work"] == spent["recovery"] == spent["idle"] == 0
+    assert re.search(r"^goodput +\d+\.\d% of .*: .*compile \d+\.\d%", trained.out, re.M)
+
+
+def test_a_run_that_failed_lost_the_steps_since_its_checkpoint(run, busy, monkeypatch):
+    busy.input = Broken.default_config().set(batch_size=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Broken, "fails_at", 7)
+        failed = run(busy, fails=OSError)
+    assert seconds(failed.directory)["lost_work"] == 0
+    again = run(busy)
+    spent = seconds(again.directory)
+    assert spent["lost_work"] > 0
+    assert spent["recovery"] > 0
+    assert spent["idle"] > 0
+
+
+def test_events_tell_what_happened(run, busy):
+    first = run(busy.clone(max_step=4))
+    (newest_intact(first.directory).info.path / "manifest.json").write_text("{")
+    events = read_events(run(busy).directory)
+    second = [event for event in events if event["session"] == 2]
+    told = [e["event"] for e in second if e["event"] not in ("beat", "checkpoint_saved")]
+    saves = ["evaluated", "checkpoint_started"] * 4
+    assert told == ["session_started", "fault", "resumed", "compiled", *saves, "session_finished"]
+    (fault,) = (event for event in second if event["event"] == "fault")
+    assert fault["kind"] == "checkpoint_damaged"
+    assert fault["message"].startswith("the checkpoint of step 4 is damaged")
+    saved = [e["saved_step"] for e in second if e["event"] == "checkpoint_saved"]
+    assert saved == [4, 6, 8, 10]
+
+
+def test_performance_records_tell_the_goodput(run, busy):
+    lines = (run(busy).directory / "performance.jsonl").read_text().splitlines()
+    assert all(0 < json.loads(line)["goodput"] < 1 for line in lines)
 
 
 # What one sees, and what is kept.

@@ -32,6 +32,7 @@ def train(
 
     On a cluster start the same command once for each process; `axl launch` does it for you.
     """
+    from axlearn_core.observe.clock import process_began
     from axlearn_core.training.assemble import assemble
     from axlearn_core.training.stopping import EXIT_INTERRUPTED
 
@@ -46,5 +47,6 @@ def train(
             directory or Path("runs") / experiment.replace(":", "."),
             experiment=assembled.name,
             changes=assembled.changes(),
+            began=process_began(),
         )
     ctx.exit(EXIT_INTERRUPTED if result.reason == "interrupted" else 0)

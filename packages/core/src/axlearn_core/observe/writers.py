@@ -42,6 +42,19 @@ class Writer(Configurable):
         """Ends writing."""
 
 
+def qualified(name: str, kind: Kind) -> str:
+    """Returns the name under which a value stands among those of all kinds: "train/loss"."""
+    return name if "/" in name else f"{kind}/{name}"
+
+
+def missing_package(writer: str) -> UserError:
+    """Returns the error of a writer whose package is not installed; its extra has its name."""
+    return UserError(
+        f"the {writer} writer needs a package that is not installed: "
+        f"pip install 'axlearn-core[{writer}]'"
+    )
+
+
 class JsonlWriter(Writer):
     """Writes `metrics.jsonl` and `performance.jsonl`, an object per record.
 
@@ -107,9 +120,7 @@ class TensorBoardWriter(Writer):
         try:
             from tensorboardX import RecordWriter
         except ImportError:
-            raise UserError(
-                "the tensorboard writer needs tensorboardX: pip install 'axlearn-core[tensorboard]'"
-            ) from None
+            raise missing_package("tensorboard") from None
         from tensorboardX.proto.event_pb2 import SessionLog
 
         folder = directory / "tensorboard"
@@ -125,7 +136,7 @@ class TensorBoardWriter(Writer):
         from tensorboardX.proto.summary_pb2 import Summary
 
         named = [
-            Summary.Value(tag=name if "/" in name else f"{kind}/{name}", simple_value=value)
+            Summary.Value(tag=qualified(name, kind), simple_value=value)
             for name, value in values.items()
         ]
         self._add(step=step, summary=Summary(value=named))

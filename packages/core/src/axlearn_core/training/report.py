@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import StepMetrics, scalars
+from axlearn_core.observe.outlets import Outlets
 from axlearn_core.observe.performance import Performance
 from axlearn_core.observe.progress import Progress, count, duration, size
-from axlearn_core.observe.writers import Kind, Writer
 from axlearn_core.plugins import (
     CheckpointSaved,
     EvalCompleted,
@@ -29,32 +30,32 @@ class Report:
     def __init__(
         self,
         progress: Progress,
-        writers: Sequence[Writer],
+        outlets: Outlets,
         performance: Performance,
         hook: HookCaller,
+        clock: Clock,
         *,
         max_step: int,
         log_every: int,
     ):
         self._progress = progress
-        self._writers = writers
+        self._outlets = outlets
         self._performance = performance
         self._max_step = max_step
         self._log_every = log_every
         self._hook = hook
+        self._clock = clock
         self._watched = bool(self._hook.implementers("axlearn_step_completed"))
         self._first_step = 0
         self.last: dict[str, dict[str, float]] = {}
 
     def started(self, directory: Path, experiment: str, *, after_step: int) -> None:
-        for writer in self._writers:
-            writer.open(directory, after_step=after_step)
         self._first_step = after_step + 1
         self._hook.axlearn_run_started(RunStarted(directory, experiment, self._max_step))
 
     def step(self, metrics: StepMetrics, *, waited: float) -> None:
         """Takes the values of a step that have arrived; `waited` is for `Performance`."""
-        step = metrics.step
+        step = self._clock.step = metrics.step
         # What is written must not depend on where a run was interrupted; what is shown may.
         written = step in (1, self._max_step) or step % self._log_every == 0
         logged = written or step == self._first_step
@@ -64,12 +65,13 @@ class Report:
             self._hook.axlearn_step_completed(StepCompleted(step, everything))
         if written:
             self.last["train"] = everything
-            self._write(step, "train", everything)
+            self._outlets.write(step, "train", everything)
         speed: dict[str, float] = {}
         if step == self._first_step:  # the first interval would measure the warm-up
             self._performance.start(step, waited)
         elif written and (speed := self._performance.measure(step, waited)):
-            self._write(step, "performance", speed)
+            speed["goodput"] = self._clock.goodput()
+            self._outlets.write(step, "performance", speed)
         shown = {"loss": f"{float(values['loss']):.4f}"}
         if logged:
             shown |= self._details(step, everything, speed)
@@ -79,7 +81,9 @@ class Report:
         self, step: int, name: str, values: dict[str, float], baselines: Mapping[str, float]
     ) -> None:
         self.last[name] = values
-        self._write(step, "eval", {f"{name}/{key}": value for key, value in values.items()})
+        named = {f"{name}/{key}": value for key, value in values.items()}
+        self._outlets.write(step, "eval", named)
+        self._clock.record("evaluated", name=name, loss=values["loss"])
         self._hook.axlearn_eval_completed(EvalCompleted(step, name, values))
         shown = f"loss {values['loss']:.4f} nats/token"
         if "loss_per_character" in values:
@@ -87,25 +91,21 @@ class Report:
         self._progress.say(f"eval {name} at step {step}: {shown}")
 
     def saved(self, step: int, path: Path) -> None:
+        where = f"{path.parent.name}/{path.name}"
+        self._clock.record("checkpoint_saved", saved_step=step, path=where)
         self._hook.axlearn_checkpoint_saved(CheckpointSaved(step, path))
 
     def flush(self) -> None:
         """Puts on disk what a checkpoint must not be ahead of."""
-        for writer in self._writers:
-            writer.flush()
+        self._outlets.flush()
 
     def resumed_timing(self, step: int, waited: float) -> None:
         """Leaves out of the next interval what was no training (an evaluation, a save)."""
         self._performance.start(step, waited)
 
     def finished(self, step: int, reason: str) -> None:
-        for writer in self._writers:
-            writer.close()
+        self._outlets.close()
         self._hook.axlearn_run_finished(RunFinished(step, reason))
-
-    def _write(self, step: int, kind: Kind, values: dict[str, float]) -> None:
-        for writer in self._writers:
-            writer.write(step, kind, values)
 
     def _details(
         self, step: int, values: dict[str, float], speed: dict[str, float]

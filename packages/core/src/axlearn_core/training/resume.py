@@ -15,6 +15,7 @@ from axlearn_core.checkpoint import (
 )
 from axlearn_core.checkpoint.checkpointer import read_facts
 from axlearn_core.errors import UserError
+from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.progress import Progress
 from axlearn_core.parallel import from_first
 from axlearn_core.plugins import get_registry
@@ -22,7 +23,9 @@ from axlearn_core.training.input import Input
 from axlearn_core.training.run_directory import RunDirectory, describe
 
 
-def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> CheckpointInfo | None:
+def find_checkpoint(
+    run: RunDirectory, source: Input, progress: Progress, clock: Clock
+) -> CheckpointInfo | None:
     """Returns the checkpoint to go on from, None to begin, and says why.
 
     Process 0 looks: what killed saves have left is removed; damaged checkpoints are set aside.
@@ -30,11 +33,11 @@ def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> Che
     Raises:
         UserError: if the input would not go on with the batches that the checkpoint expects.
     """
-    step = from_first(lambda: _find_step(run, source, progress))
+    step = from_first(lambda: _find_step(run, source, progress, clock))
     return None if step is None else CheckpointInfo(step, step_folder(run.path, step), "complete")
 
 
-def _find_step(run: RunDirectory, source: Input, progress: Progress) -> int | None:
+def _find_step(run: RunDirectory, source: Input, progress: Progress, clock: Clock) -> int | None:
     for line in describe(run.changes):
         progress.say(f"changed since the last session: {line}")
     if removed := remove_incomplete(run.path):
@@ -42,7 +45,9 @@ def _find_step(run: RunDirectory, source: Input, progress: Progress) -> int | No
     info, damaged = newest_intact(run.path)
     for bad in damaged:
         aside = set_aside(bad)
-        progress.say(f"the checkpoint of step {bad.step} is damaged: {bad.problem}")
+        damage = f"the checkpoint of step {bad.step} is damaged: {bad.problem}"
+        progress.say(damage)
+        clock.fault("checkpoint_damaged", damage)
         progress.say(f"  it is kept as {aside.name} and an earlier one is used")
     if info is None:
         why = "" if run.is_new else f": {run.path} holds no complete checkpoint"

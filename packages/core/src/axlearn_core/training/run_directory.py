@@ -1,7 +1,7 @@
 """The directory of a run: one run at a time, and never another experiment's.
 
-It holds `run.json` (the config's values and how it was made), `metrics.jsonl`, `performance.jsonl`
-and `checkpoints/`. All processes of a run share it; process 0 holds its lock, and writes all but
+It holds `run.json` (the config's values and how it was made), `metrics.jsonl`, `performance.jsonl`,
+`events.jsonl` and `checkpoints/`. All processes of a run share it; process 0 holds its lock, and writes all but
 the arrays of checkpoints.
 """
 
@@ -44,6 +44,8 @@ FREE_TO_CHANGE = (
     "sharding_rules.*",
     "offload_optimizer",
     "compile_cache",
+    "profile",
+    "profile.*",
 )
 
 

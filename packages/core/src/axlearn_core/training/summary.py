@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from axlearn_core.module import parameter_count
+from axlearn_core.observe.goodput import Account
 from axlearn_core.observe.progress import count, duration, size
 from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.input import BatchShape
@@ -16,6 +17,7 @@ from axlearn_core.training.report import per_character
 from axlearn_core.training.result import Result
 
 _MOST_CHANGES = 12  # what is printed before the first loss stays on one screen
+_SMALLEST_PART = 0.0005  # of the time; less would be shown as 0.0%
 
 
 def summary_lines(
@@ -78,3 +80,14 @@ def closing_lines(
         f"done: step {result.step} in {duration(seconds)}; {', '.join(figures)}",
         f"next: axl generate {directory}",
     ]
+
+
+def goodput_line(account: Account) -> str:
+    """Returns where the time of a run went, the largest parts first."""
+    largest = sorted(account.seconds.items(), key=lambda item: -item[1])
+    parts = [
+        f"{name.replace('_', ' ')} {seconds / account.wall:.1%}"
+        for name, seconds in largest
+        if seconds >= _SMALLEST_PART * account.wall
+    ]
+    return f"goodput     {account.goodput:.1%} of {duration(account.wall)}: {', '.join(parts)}"

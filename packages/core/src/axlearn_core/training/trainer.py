@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -15,8 +17,11 @@ from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, resto
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
+from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
+from axlearn_core.observe.outlets import Outlets
 from axlearn_core.observe.performance import Performance
+from axlearn_core.observe.profiling import Profiler
 from axlearn_core.observe.progress import Progress, Silence, size
 from axlearn_core.observe.utilization import Utilization
 from axlearn_core.observe.writers import JsonlWriter, Writer
@@ -41,12 +46,12 @@ from axlearn_core.training.program import Program
 from axlearn_core.training.report import Report
 from axlearn_core.training.result import Result
 from axlearn_core.training.resume import find_checkpoint
-from axlearn_core.training.run_directory import RunDirectory, open_run
+from axlearn_core.training.run_directory import RunDirectory, describe, open_run
 from axlearn_core.training.share import local_batches
 from axlearn_core.training.state import TrainState, split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
-from axlearn_core.training.summary import closing_lines, summary_lines
+from axlearn_core.training.summary import closing_lines, goodput_line, summary_lines
 
 
 class NonFiniteError(UserError):
@@ -62,6 +67,7 @@ class _Session(NamedTuple):
     report: Report
     checkpointer: Checkpointer
     stop: StopRequest
+    clock: Clock
 
 
 class Trainer(Configurable):
@@ -86,6 +92,7 @@ class Trainer(Configurable):
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
+        profile: Profiler.Config = Profiler.default_config()
         compile_cache: str | None = "~/.cache/axlearn/compiled"  # null compiles anew every time
 
     def __init__(self, config: Config):
@@ -105,6 +112,7 @@ class Trainer(Configurable):
         self.writers: list[Writer] = [
             writer.instantiate() for writer in [JsonlWriter.Config(), *config.writers]
         ]
+        self.profiler: Profiler = config.profile.instantiate()
         specs = self.model.parameter_specs()
         total_steps = config.learner.total_steps or config.max_step
         self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
@@ -139,6 +147,7 @@ class Trainer(Configurable):
         experiment: str = "(python)",
         changes: Sequence[str] = (),
         progress: Progress | None = None,
+        began: float | None = None,
     ) -> Result:
         """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
 
@@ -149,6 +158,7 @@ class Trainer(Configurable):
             experiment: its name, for people.
             changes: lines that say what differs from the experiment and where that was set.
             progress: where to print; standard output by default.
+            began: when work on the session began (Unix seconds), if that was before this call.
 
         Raises:
             UserError: for what the user can mend; everything saved so far stays intact.
@@ -162,12 +172,20 @@ class Trainer(Configurable):
             open_run(directory, self.config, facts) as run,
             stopping_on_signals(progress.say) as stop,
         ):
-            return self._run(run, stop, progress, experiment, changes)
+            clock = Clock(run.path if is_first() else None, began=began)
+            with (
+                clock.session(**self._session_facts(experiment, run)),
+                self.profiler.session(run.path, clock, progress.say),
+            ):
+                result = self._run(run, stop, clock, progress, experiment, changes)
+                clock.reason = result.reason
+            return result
 
     def _run(
         self,
         run: RunDirectory,
         stop: StopRequest,
+        clock: Clock,
         progress: Progress,
         experiment: str,
         changes: Sequence[str],
@@ -183,13 +201,19 @@ class Trainer(Configurable):
         ):
             progress.say(line)
 
-        newest = find_checkpoint(run, self.input, progress)
+        newest = find_checkpoint(run, self.input, progress, clock)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
         if first >= cfg.max_step:
             progress.say(f"step {first} is done already, and max_step is {cfg.max_step}")
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
             return Result(first, "completed", facts["values"])
+        clock.step = first
+        clock.record("resumed", from_step=first)
+        outlets = Outlets(
+            self.writers if is_first() else [], lambda line: clock.fault("writer_failed", line)
+        )
+        outlets.open(run.path, after_step=first)
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
         state: TrainState = (
@@ -201,26 +225,37 @@ class Trainer(Configurable):
 
         # Both the compiler and the input work from here on.
         with contextlib.closing(Prefetcher(batches, program.placement)) as prefetcher:
-            train_step, trace_seconds, compile_seconds, memory = compiling.result()
+            with clock.phase("compile"):
+                train_step, trace_seconds, compile_seconds, memory = compiling.result()
+            clock.record(
+                "compiled",
+                trace_seconds=trace_seconds,
+                compile_seconds=compile_seconds,
+                memory_bytes=memory.total if memory else None,
+            )
             needs = f", needs {size(memory.total)} per device" if memory else ""
             progress.say(
                 f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
                 f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
             )
+            self.profiler.compiled(train_step)
             checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
             report = Report(
                 progress,
-                self.writers if is_first() else [],
+                outlets,
                 performance,
                 get_registry().hook if is_first() else Registry().hook,
+                clock,
                 max_step=cfg.max_step,
                 log_every=cfg.log_every,
             )
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
-            session = _Session(program, train_step, prefetcher, report, checkpointer, stop)
-            step, reason = self._train(state, first, session)
+            session = _Session(program, train_step, prefetcher, report, checkpointer, stop, clock)
+            with clock.phase("step"):
+                step, reason = self._train(state, first, session)
         result = Result(step, reason, report.last)
+        progress.say(goodput_line(clock.account()))
         seconds = time.perf_counter() - began
         for line in closing_lines(result, run.path, cfg.max_step, self.evaluations, seconds):
             progress.say(line)
@@ -228,12 +263,13 @@ class Trainer(Configurable):
 
     def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
         """Makes the steps after `step`; returns the last one and why it was that."""
-        program, train_step, prefetcher, report, checkpointer, stop = session
+        program, train_step, prefetcher, report, checkpointer, stop, clock = session
         first, max_step, reason = step, self.config.max_step, "failed"
         under_way = MetricsQueue()
         try:
-            for batch, input_state in prefetcher:
-                state, metrics = train_step(state, batch)
+            for batch, input_state in clock.waiting(prefetcher):
+                with self.profiler.step(step + 1, state):
+                    state, metrics = train_step(state, batch)
                 step += 1
                 under_way.add(step, metrics)
                 for arrived in under_way.arrived():
@@ -247,7 +283,8 @@ class Trainer(Configurable):
                     for arrived in under_way.drain():
                         self._check_and_report(arrived, report, prefetcher.waited)
                     for evaluation in evaluations:
-                        values = evaluation.run(program, state)
+                        with clock.phase("eval"):
+                            values = evaluation.run(program, state)
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
                     if last or checkpointer.due(step):
                         self._save(session, step, state, input_state)
@@ -259,19 +296,20 @@ class Trainer(Configurable):
                     self._check_and_report(arrived, report, prefetcher.waited)
                 if step > first and not checkpointer.due(step):
                     self._save(session, step, state, input_state)
-                _finish(checkpointer)
+                _finish(checkpointer, clock)
                 raise UserError(
                     f"the input ended after step {step}, which is saved, and max_step is "
                     f"{max_step}. Let the input repeat, or set max_step={max(step, 1)}"
                 )
-            _finish(checkpointer)
+            _finish(checkpointer, clock)
             reason = "completed" if step == max_step else stop.reason or "interrupted"
             return step, reason
         except Exception as error:
             reason = f"failed: {error}"
             raise
         finally:
-            checkpointer.close()
+            with clock.phase("checkpoint"):
+                checkpointer.close()
             for saved in checkpointer.poll():
                 report.saved(*saved)
             report.finished(step, reason)
@@ -279,9 +317,13 @@ class Trainer(Configurable):
     def _save(
         self, session: _Session, step: int, state: TrainState, input_state: Mapping[str, Any]
     ) -> None:
-        session.report.flush()  # the checkpoint must not be ahead of what is written
-        facts = self._facts(input_state, session.report)
-        session.checkpointer.save(step, state, facts, self._config_texts())
+        start = time.perf_counter()
+        with session.clock.phase("checkpoint"):
+            session.report.flush()  # the checkpoint must not be ahead of what is written
+            facts = self._facts(input_state, session.report)
+            session.checkpointer.save(step, state, facts, self._config_texts())
+        stalled = time.perf_counter() - start
+        session.clock.record("checkpoint_started", stall_seconds=stalled)
 
     def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
@@ -317,6 +359,19 @@ class Trainer(Configurable):
             "values": dict(report.last),  # as of now: it is written while the run goes on
         }
 
+    def _session_facts(self, experiment: str, run: RunDirectory) -> dict[str, Any]:
+        """Returns what is remembered of a session's beginning."""
+        devices = jax.devices()
+        return {
+            "experiment": experiment,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "devices": f"{len(devices)} x {devices[0].device_kind}",
+            "processes": jax.process_count(),
+            "changes": describe(run.changes),
+            "max_step": self.config.max_step,
+        }
+
     def _agreed_facts(self, plugins: Mapping[str, str], directory: Path) -> dict[str, str]:
         """Returns what must be the same on every process for them to compute the same."""
         return {
@@ -336,7 +391,8 @@ class Trainer(Configurable):
         return texts
 
 
-def _finish(checkpointer: Checkpointer) -> None:
+def _finish(checkpointer: Checkpointer, clock: Clock) -> None:
     """Waits until the last checkpoint is complete, which process 0 is the last to know."""
-    checkpointer.wait()
-    wait_for_all("the last checkpoint is complete")
+    with clock.phase("checkpoint"):
+        checkpointer.wait()
+        wait_for_all("the last checkpoint is complete")

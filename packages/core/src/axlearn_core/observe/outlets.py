@@ -1,0 +1,65 @@
+"""All writers of a run behind one, of which those that fail do not take the run with them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from axlearn_core.errors import UserError
+from axlearn_core.observe.writers import JsonlWriter, Kind, Writer
+
+MAX_FAILURES: Final = 3  # a metric service that hiccups survives; one that is gone does not spam
+_logger = logging.getLogger(__name__)
+
+
+class Outlets:
+    """Passes everything on to each writer, in their order.
+
+    `metrics.jsonl` belongs to the run: what cannot be written there ends it. Any other writer is
+    logged when it fails, and not called again in this run after `MAX_FAILURES` times.
+
+    Args:
+        writers: not opened yet.
+        failed: called with a line for each failure.
+    """
+
+    def __init__(self, writers: Sequence[Writer], failed: Callable[[str], None]):
+        self._writers = writers
+        self._failed = failed
+        self._failures: Counter[int] = Counter()
+
+    def open(self, directory: Path, *, after_step: int) -> None:
+        """Opens all; one that fails is left out of this run.
+
+        Raises:
+            UserError: if one needs something that the user can give it, such as a package.
+        """
+        self._each(lambda writer: writer.open(directory, after_step=after_step), last=True)
+
+    def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        self._each(lambda writer: writer.write(step, kind, values))
+
+    def flush(self) -> None:
+        self._each(lambda writer: writer.flush())
+
+    def close(self) -> None:
+        self._each(lambda writer: writer.close())
+
+    def _each(self, call: Callable[[Writer], None], *, last: bool = False) -> None:
+        for number, writer in enumerate(self._writers):
+            if self._failures[number] >= MAX_FAILURES:
+                continue
+            try:
+                call(writer)
+            except Exception as error:
+                if isinstance(writer, JsonlWriter) or (last and isinstance(error, UserError)):
+                    raise
+                self._failures[number] += MAX_FAILURES if last else 1
+                gone = self._failures[number] >= MAX_FAILURES
+                line = f"{type(writer).__name__} failed: {type(error).__name__}: {error}"
+                suffix = ". It is not called again in this run" if gone else ""
+                _logger.warning("%s%s", line, suffix, exc_info=error)
+                self._failed(line + suffix)
