@@ -86,5 +86,5 @@ def _trace(dots: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float6
     bottom = np.maximum.reduce([line, (line + before) / 2, (line + after) / 2])
     np.minimum.at(top, column - column[0], y)
     np.maximum.at(bottom, column - column[0], y)
-    for place, highest, lowest in zip(columns, np.round(top), np.round(bottom), strict=True):
-        dots[int(highest) : int(lowest) + 1, place] = True
+    for place, highest, lowest in zip(columns, top, bottom, strict=True):
+        dots[round(highest) : round(lowest) + 1, place] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from axlearn_core.observe.history import Event, Run
@@ -160,7 +160,7 @@ def _fault(event: Event) -> str:
     return f"{kind}: {event.get('message', '')}"
 
 
-_WORDS = {
+_WORDS: Mapping[str, Callable[[Event], str]] = {
     "session_started": _started,
     "resumed": _resumed,
     "compiled": _compiled,

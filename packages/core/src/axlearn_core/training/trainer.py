@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -156,7 +157,12 @@ class Trainer(Configurable):
         plugins = get_registry().fingerprint()
         check_agreement(self._agreed_facts(plugins, directory))
         progress = (progress or Progress(self.config.max_step)) if is_first() else Silence()
-        facts = {"experiment": experiment, "plugins": plugins}
+        facts = {
+            "experiment": experiment,
+            "changes": list(changes),
+            "plugins": plugins,
+            "versions": {"python": platform.python_version(), "jax": jax.__version__},
+        }
         use_compile_cache(self.config.compile_cache)
         with (
             open_run(directory, self.config, facts) as run,
