@@ -136,9 +136,10 @@ def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
     yield Text("")
     for number, (row, owners) in enumerate(picture.rows):
         label = labels.get(number, "loss" if number == height // 2 else "")
-        line = Text(f"{label:>{margin}} ", "dim")
-        for character, owner in zip(row, owners, strict=True):
-            line.append(character, colours[owner] if owner >= 0 else None)
+        line = Text.assemble((f"{label:>{margin}} ", "dim"))
+        for owner, places in itertools.groupby(range(len(row)), key=owners.__getitem__):
+            part = "".join(row[place] for place in places)
+            line.append(part, colours[owner] if owner >= 0 else None)
         yield line
     last = f"step {picture.last}"
     ticks = f"{picture.first}".ljust(len(picture.rows[0][0]) - len(last)) + last

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 _MOST = 4096  # points kept; far more than a screen has columns
 
@@ -13,7 +14,7 @@ class Series:
     """Steps and values in the order of the steps.
 
     Beyond a number of points, equal intervals of steps keep only their lowest and highest value,
-    one that is not finite, and the newest of all: what a drawing shows is still there.
+    the first that is not finite, and the newest of all: what a drawing shows is still there.
     """
 
     def __init__(self, most: int = _MOST):
@@ -32,12 +33,10 @@ class Series:
             self.values.pop()
         self.steps.append(step)
         self.values.append(value)
-        while len(self) > self._most:
-            self._interval *= 2
-            kept = _kept(self.steps, self.values, self._interval)
-            if len(kept) <= self._most // 2:  # so that most additions need no work
-                self.steps = array("q", (self.steps[i] for i in kept))
-                self.values = array("d", (self.values[i] for i in kept))
+        if len(self.steps) > self._most:  # half of them go, so that most additions need no work
+            self._interval, kept = self._thinned(self._most // 2)
+            self.steps = array("q", np.array(self.steps)[kept].tobytes())
+            self.values = array("d", np.array(self.values)[kept].tobytes())
 
     @property
     def last(self) -> float | None:
@@ -46,31 +45,37 @@ class Series:
 
     def points(self, most: int) -> list[tuple[int, float]]:
         """Returns at most this many points (at least 8), or all."""
-        interval, kept = self._interval, list(range(len(self)))
-        while len(kept) > max(most, 8):
+        points = list(zip(self.steps, self.values, strict=True))
+        if len(points) <= most:
+            return points
+        return [points[i] for i in self._thinned(most)[1]]
+
+    def _thinned(self, most: int) -> tuple[int, NDArray[np.intp]]:
+        """Returns the shortest interval, in doublings, that keeps so few points, and which."""
+        interval, steps, values = self._interval, np.array(self.steps), np.array(self.values)
+        while len(kept := _kept(steps // interval, values)) > max(most, 8):
             interval *= 2
-            kept = _kept(self.steps, self.values, interval)
-        return [(self.steps[i], self.values[i]) for i in kept]
+        return interval, kept
 
 
-def _kept(steps: Sequence[int], values: Sequence[float], interval: int) -> list[int]:
-    """Returns which points to keep, at most four of each interval and the last."""
-    kept: list[int] = []
-    for first, end in _intervals(steps, interval):
-        finite = [i for i in range(first, end) if math.isfinite(values[i])]
-        chosen = {end - 1} if end == len(steps) else set()
-        if finite:
-            chosen |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
-        if len(finite) < end - first:
-            chosen.add(next(i for i in range(first, end) if not math.isfinite(values[i])))
-        kept.extend(sorted(chosen))
-    return kept
+def _kept(group: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Returns the places of each group's lowest, highest and first not finite value, and the last.
+
+    Of equal values the earliest is the lowest, and the latest the highest.
+    """
+    finite = np.isfinite(values)
+    places = np.flatnonzero(finite)
+    places = places[np.lexsort((values[places], group[places]))]
+    others = np.flatnonzero(~finite)
+    chosen = (places[_first(group[places])], places[_last(group[places])])
+    return np.unique(np.concatenate([*chosen, others[_first(group[others])], [len(values) - 1]]))
 
 
-def _intervals(steps: Sequence[int], interval: int) -> Iterator[tuple[int, int]]:
-    """Yields the first index and the end of the points in each interval that has some."""
-    first = 0
-    for i in range(1, len(steps) + 1):
-        if i == len(steps) or steps[i] // interval != steps[first] // interval:
-            yield first, i
-            first = i
+def _first(group: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Returns where each group starts, of groups in order."""
+    return np.flatnonzero(np.diff(group, prepend=-1))
+
+
+def _last(group: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Returns where each group ends."""
+    return np.flatnonzero(np.diff(group, append=-1))
