@@ -54,7 +54,10 @@ const ticks = (low, high, count, log, form) => {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const interval = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
-  for (let n = Math.ceil(low / interval); n * interval <= high; n += 1) found.push(n * interval);
+  for (let n = 0; n < 3 * count; n += 1) { // not `<= high`: it may be one float away from `low`
+    const value = (Math.ceil(low / interval) + n) * interval;
+    if (value <= high) found.push(value);
+  }
   return found;
 };
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -46,7 +46,7 @@ def frame(runs: Sequence[Run], width: int, height: int, now: float) -> Renderabl
     above = [
         line
         for label, (run, colour) in names.items()
-        for line in _head(run, Text(f"● {label}", colour) if several else Text(""), width, now)
+        for line in _head(run, Text(f"● {label} ", colour) if several else Text(""), width, now)
     ]
     below = [
         *_goodput(names, width, several),
@@ -54,7 +54,7 @@ def frame(runs: Sequence[Run], width: int, height: int, now: float) -> Renderabl
         *_remarks(runs),
     ]
     used = _rows([*above, *below], width)
-    events = list(_events(names, several, min(max((height - used) // 3, 3), 8)))
+    events = list(_events(names, several, min(max((height - used) // 4, 3), 8)))
     chart = max(height - used - len(events) - 3, _LOWEST)
     return Group(*above, *_chart(names, width, chart), *below, *events)
 
@@ -70,9 +70,9 @@ Named = Mapping[str, tuple[Run, str]]
 
 def _head(run: Run, label: Text, width: int, now: float) -> Iterator[RenderableType]:
     state, detail = state_of(run, now)
-    title = label if label.plain else Text(str(run.directory), "bold")
-    told = Text(f"{state} {detail}".rstrip(), _STATES.get(state, "yellow"))
-    title = Text.assemble(title, " ", (run.experiment, "dim"), "  ", told)
+    told = (f"{state} {detail}".rstrip(), _STATES.get(state, "yellow"))
+    where = "" if label.plain else f"  {run.directory}"
+    title = Text.assemble(label, (run.experiment, "bold"), "  ", told, (where, "dim"))
     title.truncate(width, overflow="ellipsis")
     yield title
     share = f" {run.step}/{run.max_step or '?'} "
@@ -80,7 +80,7 @@ def _head(run: Run, label: Text, width: int, now: float) -> Iterator[RenderableT
         share += f" {run.step / run.max_step:.0%}"
     bar = ProgressBar(total=run.max_step or 1, completed=run.step, width=width - len(share))
     yield _Beside(bar, Text(share))
-    yield _facts(run, state)
+    yield from _packed(map(Text, _facts(run, state)), width)
 
 
 class _Beside:
@@ -94,8 +94,19 @@ class _Beside:
         yield self._text
 
 
-def _facts(run: Run, state: str) -> Text:
-    """Writes the newest values, each not to be torn apart."""
+def _packed(parts: Iterable[Text], width: int) -> Iterator[Text]:
+    """Puts parts into lines, none of them torn apart."""
+    line = Text("")
+    for part in parts:
+        if line and line.cell_len + 2 + part.cell_len > width:
+            yield line
+            line = Text("")
+        line = Text.assemble(line, "  ", part) if line else part
+    yield line
+
+
+def _facts(run: Run, state: str) -> list[str]:
+    """Writes the newest values."""
     speed = {name: series.last for name, series in run.performance.items()}
     train = {name: series.last for name, series in run.train.items()}
     facts = []
@@ -107,16 +118,18 @@ def _facts(run: Run, state: str) -> Text:
         if (value := train.get(name)) is not None:
             facts.append(f"{shown} {form.format(value)}")
     if rate := speed.get("tokens_per_second"):
-        spark = draw([run.performance["tokens_per_second"].points(_POINTS)], _SPARK, 1)
+        spark = draw([run.performance["tokens_per_second"].points(_POINTS)], _SPARK, 1, floor=0.0)
         facts.append(f"tok/s {count(rate)} {spark.rows[0][0] if spark else ''}".rstrip())
     for name, shown in (("mfu", "mfu"), ("data_wait", "wait")):
         if (value := speed.get(name)) is not None:
             facts.append(f"{shown} {value:.0%}")
     if memory := speed.get("memory_bytes"):
         facts.append(f"mem {size(memory)}")
-    if state == "running" and run.max_step and (per_step := speed.get("seconds_per_step")):
-        facts.append(f"eta {duration((run.max_step - run.step) * per_step)}")
-    return Text("  ".join(fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts))
+    left = (run.max_step or 0) - run.step
+    per_step = speed.get("seconds_per_step") or math.nan
+    if state == "running" and left > 0 and math.isfinite(per_step):
+        facts.append(f"eta {duration(left * per_step)}")
+    return facts
 
 
 def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
@@ -158,19 +171,17 @@ def _goodput(names: Named, width: int, several: bool) -> Iterator[RenderableType
             f"goodput {each.goodput:4.0%} of {duration(each.wall)} ",
         )
         yield title + _bar(each, max(width - title.cell_len, 10))
-    yield _legend(next(iter(shown.values())), not several)
+    yield from _packed(_legend(next(iter(shown.values())), not several), width)
 
 
-def _legend(each: Account, with_shares: bool) -> Text:
-    legend = Text("")
+def _legend(each: Account, with_shares: bool) -> Iterator[Text]:
     for category, (colour, mark) in _CATEGORIES.items():
         share = each.seconds[category] / each.wall
-        if with_shares and share < _SMALL:
-            continue
-        text = f" {category} {share:.0%}" if with_shares else f" {category}"
-        legend.append(mark, colour)
-        legend.append(re.sub("[ _]", "\N{NO-BREAK SPACE}", text) + "  ")
-    return legend
+        name = category.replace("_", " ")
+        if not with_shares:
+            yield Text.assemble((mark, colour), f" {name}")
+        elif share >= _SMALL:
+            yield Text.assemble((mark, colour), f" {name} {share:.0%}")
 
 
 def _bar(each: Account, width: int) -> Text:

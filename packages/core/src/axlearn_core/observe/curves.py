@@ -31,7 +31,9 @@ class Picture(NamedTuple):
     last: int
 
 
-def draw(curves: Sequence[Points], width: int, height: int) -> Picture | None:
+def draw(
+    curves: Sequence[Points], width: int, height: int, *, floor: float | None = None
+) -> Picture | None:
     """Draws curves over their common range of steps and values, a later one before the others.
 
     Values that are not finite are left out.
@@ -40,6 +42,7 @@ def draw(curves: Sequence[Points], width: int, height: int) -> Picture | None:
         curves: of each the points in the order of their steps.
         width: characters of a row.
         height: rows.
+        floor: a value that the frame reaches down to.
 
     Returns:
         None if there is nothing to draw.
@@ -50,6 +53,7 @@ def draw(curves: Sequence[Points], width: int, height: int) -> Picture | None:
         return None
     together = np.concatenate(filled)
     (first, low), (last, high) = together.min(0), together.max(0)
+    low = low if floor is None else min(low, floor)
     spread = (high - low) or abs(high) or 1.0
     dots = np.zeros((4 * height, 2 * width), bool)
     owner = np.full((height, width), -1)
@@ -86,5 +90,8 @@ def _trace(dots: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float6
     bottom = np.maximum.reduce([line, (line + before) / 2, (line + after) / 2])
     np.minimum.at(top, column - column[0], y)
     np.maximum.at(bottom, column - column[0], y)
+    middle = np.round(line)
+    top = np.minimum(middle, np.floor(top - 0.5) + 1)  # dots that are touched, not only at an edge
+    bottom = np.maximum(middle, np.ceil(bottom + 0.5) - 1)
     for place, highest, lowest in zip(columns, top, bottom, strict=True):
-        dots[round(highest) : round(lowest) + 1, place] = True
+        dots[int(highest) : int(lowest) + 1, place] = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ _MOST_NAMES = 2000  # metrics of a run; a file that has more is not one of a run
 _MOST_BEATS = 1000  # events that only say that time passes
 _MOST_EVENTS = 20_000
 _LARGEST_STEP = 1 << 53
+_LATEST = 1e11  # seconds since 1970; clocks that go further are broken
 
 Curves = dict[str, Series]
 Event = Mapping[str, Any]  # see `observe.events`
@@ -61,7 +61,7 @@ class Run:
     def max_step(self) -> int | None:
         """The step at which the run ends, where that is known."""
         text = self.config.get("max_step", "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) < 16 else None
 
 
 def is_run(directory: Path) -> bool:
@@ -97,7 +97,7 @@ class RunReader:
         facts, problem = _facts(self.directory / "run.json")
         return Run(
             directory=self.directory,
-            experiment=str(facts.get("experiment", "(unknown)")),
+            experiment=printable(facts.get("experiment", "(unknown)")),
             config=_texts(facts.get("config")),
             changes=_lines(facts.get("changes")),
             versions={**_texts(facts.get("versions")), **_texts(facts.get("plugins"))},
@@ -136,7 +136,7 @@ class _Curves:
 
     def add(self, record: Mapping[str, Any]) -> None:
         step = record.get("step")
-        values = {k: _number(v) for k, v in record.items() if k != "step"}
+        values = {k: number(v) for k, v in record.items() if k != "step"}
         if not _is_step(step) or None in values.values():
             self.damaged += 1
             return
@@ -165,7 +165,7 @@ class _Metrics:
         found: dict[str, Curves] = {}
         for name, series in self._evaluated.by_name.items():
             evaluation, _, key = name.partition("/")
-            found.setdefault(evaluation, {})[key] = series
+            found.setdefault(printable(evaluation), {})[key] = series
         return found
 
     @property
@@ -214,17 +214,16 @@ class _Events:
 
 
 def _is_event(event: Mapping[str, Any]) -> bool:
-    seconds, time = event.get("seconds"), _number(event.get("time"))
+    seconds = event.get("seconds")
     return (
-        time is not None
-        and math.isfinite(time)
-        and isinstance(event.get("event"), str)
+        isinstance(event.get("event"), str)
+        and isinstance(event.get("phase"), str)
         and _is_step(event.get("session"))
         and _is_step(event.get("step"))
-        and isinstance(event.get("phase"), str)
         and (event["event"] != "resumed" or _is_step(event.get("from_step")))
+        and _is_time(event.get("time"))
         and isinstance(seconds, dict)
-        and None not in map(_number, seconds.values())
+        and all(map(_is_time, seconds.values()))
     )
 
 
@@ -232,10 +231,21 @@ def _is_step(value: object) -> bool:
     return type(value) is int and 0 <= value < _LARGEST_STEP
 
 
-def _number(value: object) -> float | None:
+def _is_time(value: object) -> bool:
+    seconds = number(value)
+    return seconds is not None and 0 <= seconds < _LATEST
+
+
+def number(value: object) -> float | None:
+    """Returns a number of a record, or None for what is none; NaN is one."""
     if type(value) is float or (type(value) is int and abs(value) < _LARGEST_STEP):
         return float(value)
     return None
+
+
+def printable(text: object) -> str:
+    """Returns a text without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
 
 
 def _facts(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -249,11 +259,11 @@ def _facts(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _texts(value: object) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+    return {printable(k): printable(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 
 def _lines(value: object) -> list[str] | None:
-    return [str(line) for line in value] if isinstance(value, list) else None
+    return [printable(line) for line in value] if isinstance(value, list) else None
 
 
 def _checkpoints(directory: Path) -> list[CheckpointInfo]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from axlearn_core.observe.history import Event, Run
+from axlearn_core.observe.history import Event, Run, number, printable
 from axlearn_core.observe.progress import duration, size
 
 _SILENT = 60.0  # seconds without a sign of life; beats come every ten
@@ -56,7 +57,7 @@ class Session:
             f"{processes} processes" if processes != 1 else "",
             str(start.get("host", "")),
         )
-        return ", ".join(word for word in words if word)
+        return printable(", ".join(word for word in words if word))
 
 
 def sessions(events: Sequence[Event], now: float) -> list[Session]:
@@ -72,7 +73,7 @@ def _state(events: Sequence[Event], now: float | None) -> tuple[str, str]:
     newest = events[-1]
     finished = [event for event in events if event["event"] == "session_finished"]
     if finished:
-        state, _, detail = str(finished[-1].get("reason", "finished")).partition(": ")
+        state, _, detail = printable(finished[-1].get("reason", "finished")).partition(": ")
         return state, detail
     if now is None:
         return "killed", f"during {_phase(newest)}"
@@ -83,7 +84,7 @@ def _state(events: Sequence[Event], now: float | None) -> tuple[str, str]:
 
 
 def _phase(event: Event) -> str:
-    return str(event["phase"]).replace("_", " ")
+    return printable(event["phase"]).replace("_", " ")
 
 
 def state_of(run: Run, now: float) -> tuple[str, str]:
@@ -118,19 +119,15 @@ def describe(event: Event) -> str:
     """Says in words what happened."""
     kind = event["event"]
     tell = _WORDS.get(kind)
-    return tell(event) if tell else kind.replace("_", " ")
+    return printable(tell(event) if tell else kind.replace("_", " "))
 
 
 def _started(event: Event) -> str:
+    on = f"session {event['session']} started on {event.get('devices', 'unknown devices')}"
     changes = event.get("changes")
-    changed = (
-        f"; changed: {', '.join(map(str, changes))}"
-        if isinstance(changes, list) and changes
-        else ""
-    )
-    return (
-        f"session {event['session']} started on {event.get('devices', 'unknown devices')}{changed}"
-    )
+    if isinstance(changes, list) and changes:
+        return f"{on}; changed: {', '.join(map(str, changes))}"
+    return on
 
 
 def _resumed(event: Event) -> str:
@@ -139,20 +136,22 @@ def _resumed(event: Event) -> str:
 
 
 def _compiled(event: Event) -> str:
-    spent = sum(
-        value
-        for name in ("trace_seconds", "compile_seconds")
-        if isinstance(value := event.get(name), (int, float))
-    )
-    memory = event.get("memory_bytes")
-    needs = f", needs {size(memory)} per device" if isinstance(memory, (int, float)) else ""
-    return f"compiled in {duration(spent)}{needs}"
+    seconds = _finite(event, "trace_seconds") or 0.0
+    seconds += _finite(event, "compile_seconds") or 0.0
+    memory = _finite(event, "memory_bytes")
+    needs = f", needs {size(memory)} per device" if memory else ""
+    return f"compiled in {seconds:.1f} s{needs}"
 
 
 def _evaluated(event: Event) -> str:
-    loss = event.get("loss")
-    shown = f": loss {loss:.4f}" if isinstance(loss, (int, float)) else ""
+    loss = number(event.get("loss"))
+    shown = f": loss {loss:.4f}" if loss is not None else ""
     return f"evaluated {event.get('name', '')}{shown}"
+
+
+def _finite(event: Event, name: str) -> float | None:
+    value = number(event.get(name))
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _fault(event: Event) -> str:
