@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -161,7 +160,7 @@ class Trainer(Configurable):
             "experiment": experiment,
             "changes": list(changes),
             "plugins": plugins,
-            "versions": {"python": platform.python_version(), "jax": jax.__version__},
+            "versions": {"jax": jax.__version__, "jaxlib": version("jaxlib")},
         }
         use_compile_cache(self.config.compile_cache)
         with (
