@@ -2,7 +2,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("curves").textContent);
 const several = data.runs.length > 1;
-const view = { from: null, to: null, at: null, smooth: 0, logSteps: false, hidden: new Set() };
+const view = { from: null, to: null, at: null, smooth: 0, logSteps: false, cut: false, hidden: new Set() };
 const margin = { left: 52, right: 10, top: 8, bottom: 20 };
 const charts = [];
 
@@ -192,16 +192,17 @@ class Chart {
     return this.height - margin.bottom - share * (this.height - margin.top - margin.bottom);
   }
 
-  // The lowest and highest value among the steps in sight.
+  // The lowest and highest value among the steps in sight, or most of them.
   range() {
     let low = Infinity, high = -Infinity;
     for (const { curve } of this.visible()) {
-      curve.steps.forEach((step, index) => {
-        const value = curve.values[index];
-        if (value === null || step < this.from || step > this.to || (this.log && value <= 0)) return;
-        low = Math.min(low, value);
-        high = Math.max(high, value);
-      });
+      const values = curve.values.filter((value, index) => value !== null
+        && curve.steps[index] >= this.from && curve.steps[index] <= this.to
+        && !(this.log && value <= 0)).sort((a, b) => a - b);
+      if (!values.length) continue;
+      const cut = view.cut ? Math.floor(values.length * 0.02) : 0;
+      low = Math.min(low, values[cut]);
+      high = Math.max(high, values[values.length - 1 - cut]);
     }
     if (low > high) return [this.log ? 0.1 : 0, 1];
     if (this.log) return low === high ? [low / 2, high * 2] : [low, high];
@@ -364,11 +365,12 @@ if (all.length) {
     view.smooth = Number(event.target.value);
     redraw();
   };
-  document.getElementById("log-steps").onclick = (event) => {
-    view.logSteps = !view.logSteps;
-    event.target.setAttribute("aria-pressed", view.logSteps);
-    redraw();
-  };
+  for (const [id, option] of [["log-steps", "logSteps"], ["cut", "cut"]])
+    document.getElementById(id).onclick = (event) => {
+      view[option] = !view[option];
+      event.target.setAttribute("aria-pressed", view[option]);
+      redraw();
+    };
   document.querySelectorAll("details").forEach((part) => part.addEventListener("toggle", redraw));
   new ResizeObserver(redraw).observe(document.body);
   zoom(null, null);

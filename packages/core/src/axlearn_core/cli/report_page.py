@@ -137,6 +137,8 @@ _TOOLS = (
     "<label>steps <input id=from type=number min=0> to <input id=to type=number min=0></label>"
     "<button id=whole type=button title='or a double click'>all steps</button>"
     "<button id=log-steps type=button aria-pressed=false>log steps</button>"
+    "<button id=cut type=button aria-pressed=false title='scale to the inner 96% of values'>"
+    "cut outliers</button>"
     "<label>smooth <input id=smooth type=range min=0 max=0.98 step=0.02 value=0></label>"
     "<span class=soft>drag over a curve to zoom</span></div>"
 )

@@ -32,6 +32,8 @@ _CATEGORIES = {
     "idle": ("bright_black", "·"),
 }
 _POINTS = 2000  # of a curve; a terminal has a few hundred columns
+_START = 0.05  # a share of the steps; higher losses than after it are drawn as the highest
+_MANY = 40  # points that a curve has if its start is left out
 _LOWEST = 5  # rows of the chart
 _FAULTS = 2  # older than the events that are shown, but not to be missed
 _SMALL = 0.005  # a share of the time that is not worth a word
@@ -137,11 +139,14 @@ def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
         run.train["loss"].points(_POINTS) if "loss" in run.train else []
         for run, _ in names.values()
     ]
+    ceiling = _ceiling(curves)
+    cut = any(value > ceiling for curve in curves for _, value in curve)
+    curves = [[(step, min(value, ceiling)) for step, value in curve] for curve in curves]
     low_high = draw(curves, 1, 1)
     if low_high is None:
         yield Text("\nno step has been recorded yet", "dim")
         return
-    labels = {0: f"{low_high.high:.4g}", height - 1: f"{low_high.low:.4g}"}
+    labels = {0: f"{'↑' * cut}{low_high.high:.4g}", height - 1: f"{low_high.low:.4g}"}
     margin = max(len("loss"), *map(len, labels.values()))
     picture = draw(curves, max(width - margin - 2, 10), height)
     assert picture is not None
@@ -157,6 +162,16 @@ def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
     last = f"step {picture.last}"
     ticks = f"{picture.first}".ljust(len(picture.rows[0][0]) - len(last)) + last
     yield Text(f"{'':{margin}} {ticks}", "dim")
+
+
+def _ceiling(curves: Sequence[Points]) -> float:
+    """Returns the highest value after the start, whose fall would make all else look flat."""
+    steps = [step for curve in curves for step, _ in curve]
+    if len(steps) < _MANY:
+        return math.inf
+    start = min(steps) + _START * (max(steps) - min(steps))
+    later = [value for curve in curves for step, value in curve if step >= start]
+    return max(filter(math.isfinite, later), default=math.inf)
 
 
 def _goodput(names: Named, width: int, several: bool) -> Iterator[RenderableType]:
