@@ -222,8 +222,8 @@ class Chart {
     this.axes();
     this.marks();
     const name = "clip" + this.figure.dataset.chart;
-    const area = { x: margin.left, y: 0, width: this.width - margin.left - margin.right,
-      height: this.height - margin.bottom + 2 };
+    const area = { x: margin.left, y: margin.top - 2, width: this.width - margin.left - margin.right,
+      height: this.height - margin.top - margin.bottom + 4 };
     const clip = document.createElementNS("http://www.w3.org/2000/svg", "clipPath");
     clip.id = name;
     clip.append(make("rect", area));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from html import escape
@@ -105,10 +106,10 @@ def _facts(run: Run) -> dict[str, str]:
     for name, curves in run.evaluations.items():
         if "loss" in curves:
             told[f"{name} loss"] = f"{curves['loss'].last:.4f}"
-    if rate := speed.get("tokens_per_second"):
-        told["tokens per second"] = count(rate)
-    if (mfu := speed.get("mfu")) is not None:
-        told["MFU"] = f"{mfu:.0%}"
+    if rate := run.performance.get("tokens_per_second"):
+        told["tokens/s, median"] = count(statistics.median(rate.values))
+    if mfu := run.performance.get("mfu"):
+        told["MFU, median"] = f"{statistics.median(mfu.values):.0%}"
     if memory := speed.get("memory_peak_bytes") or speed.get("memory_bytes"):
         told["memory, peak"] = size(memory)
     spent = account(run.events)
