@@ -181,7 +181,7 @@ def test_two_runs_share_axes_and_tell_their_differences(recorded, run):
     text = page_of(run, other)
     loss = data_of(text)["charts"][0]
     assert [(curve["run"], curve["colour"]) for curve in loss["curves"]] == [(0, "a"), (1, "b")]
-    assert "<td class=text>seed</td><td class=text>0</td><td class=text>1</td>" in text
+    assert "<td class=path>seed</td><td class=text>0</td><td class=text>1</td>" in text
     assert "did not record it" in text
 
 

@@ -88,9 +88,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kinds: str) -
     Args:
         header: titles of the columns, plain text.
         rows: of plain text.
-        kinds: a letter for each column: n number, t text that may wrap, w word.
+        kinds: a letter for each column: n number, p path of a config, t text, w word. Paths and
+            texts may wrap.
     """
-    classes = [{"n": " class=number", "t": " class=text", "w": ""}[kind] for kind in kinds]
+    names = {"n": " class=number", "p": " class=path", "t": " class=text", "w": ""}
+    classes = [names[kind] for kind in kinds]
     titles = "".join(
         f"<th{kind}>{escape(title)}</th>" for kind, title in zip(classes, header, strict=True)
     )

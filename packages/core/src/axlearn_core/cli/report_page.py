@@ -231,7 +231,7 @@ def _config(runs: Sequence[Run], names: Sequence[str]) -> str:
         title = f"{name}: {run.experiment}" if len(runs) > 1 else run.experiment
         parts.append(f"<h3>What differs from {escape(title)}</h3>{_changes(run)}")
         if run.config:
-            values = table(["path", "value"], run.config.items(), kinds="tt")
+            values = table(["path", "value"], run.config.items(), kinds="pt")
             parts.append(details(f"all {len(run.config)} values", values))
     return "".join(parts)
 
@@ -249,7 +249,7 @@ def _changes(run: Run) -> str:
         path, _, change = line.partition(": ")
         base, _, value = change.partition(" -> ")
         rows.append((path, base, value))
-    return table(["path", "experiment", "this run"], rows, kinds="ttt")
+    return table(["path", "experiment", "this run"], rows, kinds="ptt")
 
 
 def _between(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -261,7 +261,7 @@ def _between(runs: Sequence[Run], names: Sequence[str]) -> str:
     ]
     if not rows:
         return "<h3>What differs between them</h3><p class=soft>Nothing.</p>"
-    listed = table(["path", *names], rows, kinds="t" * (len(runs) + 1))
+    listed = table(["path", *names], rows, kinds="p" + "t" * len(runs))
     return f"<h3>What differs between them</h3>{listed}"
 
 
