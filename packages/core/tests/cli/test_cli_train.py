@@ -221,3 +221,12 @@ def test_an_input_that_ends_too_early_is_named(train):
 
 def test_verbose_adds_the_traceback(train):
     assert "Traceback (most recent call last)" in train("max_step=0", "-v", code=1).err
+
+
+def test_a_run_can_be_watched_and_reported(axl, train, tmp_path):
+    train("max_step=3")
+    assert "completed" in axl("watch", "--once", "run").out
+    assert axl("report", "run").out == "saved report.html\n"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "override 1: max_step=3" in page  # run.json tells what the experiment was changed in
+    assert jax.__version__ in page

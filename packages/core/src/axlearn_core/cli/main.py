@@ -20,6 +20,8 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("train", "axlearn_core.cli.train:train", "Train an experiment."),
     CommandRecord("plan", "axlearn_core.cli.plan:plan", "Plan on hardware that is not here."),
     CommandRecord("launch", "axlearn_core.cli.launch:launch", "Train on several processes."),
+    CommandRecord("watch", "axlearn_core.cli.watch:watch", "Watch runs, live or over."),
+    CommandRecord("report", "axlearn_core.cli.report:report", "Write runs as a page with curves."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
     CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),

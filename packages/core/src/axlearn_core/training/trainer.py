@@ -166,7 +166,12 @@ class Trainer(Configurable):
         plugins = get_registry().fingerprint()
         check_agreement(self._agreed_facts(plugins, directory))
         progress = (progress or Progress(self.config.max_step)) if is_first() else Silence()
-        facts = {"experiment": experiment, "plugins": plugins}
+        facts = {
+            "experiment": experiment,
+            "changes": list(changes),
+            "plugins": plugins,
+            "versions": {"jax": jax.__version__, "jaxlib": version("jaxlib")},
+        }
         use_compile_cache(self.config.compile_cache)
         with (
             open_run(directory, self.config, facts) as run,
