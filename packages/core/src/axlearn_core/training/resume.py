@@ -1,10 +1,15 @@
-"""Which checkpoint a run goes on from, and whether it may."""
+"""Which checkpoint a run goes on from, whether it may, and how."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
 
 from axlearn_core.checkpoint import (
     CheckpointInfo,
@@ -13,13 +18,15 @@ from axlearn_core.checkpoint import (
     set_aside,
     step_folder,
 )
-from axlearn_core.checkpoint.checkpointer import read_facts
+from axlearn_core.checkpoint.checkpointer import read_facts, restore
 from axlearn_core.errors import UserError
 from axlearn_core.observe.progress import Progress
 from axlearn_core.parallel import from_first
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import Input
+from axlearn_core.training.program import Program
 from axlearn_core.training.run_directory import RunDirectory, describe
+from axlearn_core.training.state import TrainState
 
 
 def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> CheckpointInfo | None:
@@ -32,6 +39,24 @@ def find_checkpoint(run: RunDirectory, source: Input, progress: Progress) -> Che
     """
     step = from_first(lambda: _find_step(run, source, progress))
     return None if step is None else CheckpointInfo(step, step_folder(run.path, step), "complete")
+
+
+def restore_state(folder: Path, facts: Mapping[str, Any], program: Program) -> TrainState:
+    """Restores the state of an intact checkpoint, whatever `guards.numbers` was when it was saved.
+
+    What that guard remembers begins anew if it now remembers something else.
+    """
+    numbers, like = program.numbers, program.state
+    saved = facts.get("guards", {}).get("seen", {})
+    if saved == numbers.shapes():
+        return cast(TrainState, restore(folder, like))
+    whole = like.step.sharding  # on every device
+    seen: dict[str, Any] = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32 if shape else jnp.int32, sharding=whole)
+        for name, shape in saved.items()
+    }
+    state = cast(TrainState, restore(folder, dataclasses.replace(like, seen=seen)))
+    return dataclasses.replace(state, seen=jax.device_put(numbers.initial(), whole))
 
 
 def _find_step(run: RunDirectory, source: Input, progress: Progress) -> int | None:
