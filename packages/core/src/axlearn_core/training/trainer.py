@@ -43,7 +43,7 @@ from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
 from axlearn_core.training.report import Report
 from axlearn_core.training.result import Result
-from axlearn_core.training.resume import find_checkpoint, restore_state
+from axlearn_core.training.resume import find_checkpoint, go_on, restore_state
 from axlearn_core.training.run_directory import RunDirectory, open_run
 from axlearn_core.training.share import local_batches
 from axlearn_core.training.state import TrainState, split_trainable
@@ -142,6 +142,7 @@ class Trainer(Configurable):
         experiment: str = "(python)",
         changes: Sequence[str] = (),
         progress: Progress | None = None,
+        accept_changes: bool = False,
     ) -> Result:
         """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
 
@@ -152,6 +153,8 @@ class Trainer(Configurable):
             experiment: its name, for people.
             changes: lines that say what differs from the experiment and where that was set.
             progress: where to print; standard output by default.
+            accept_changes: whether to go on though config, plugins or data are not those with
+                which the run was trained so far.
 
         Raises:
             UserError: for what the user can mend; everything saved so far stays intact.
@@ -162,7 +165,7 @@ class Trainer(Configurable):
         facts = {"experiment": experiment, "plugins": plugins}
         use_compile_cache(self.config.compile_cache)
         with (
-            open_run(directory, self.config, facts) as run,
+            open_run(directory, self.config, facts, accept_changes=accept_changes) as run,
             stopping_on_signals(progress.say) as stop,
         ):
             return self._run(run, stop, progress, experiment, changes)
@@ -192,6 +195,7 @@ class Trainer(Configurable):
             except Rewind as rewind:
                 # Without what its traceback holds, such as the train state.
                 rewound = rewind.with_traceback(None)
+                run = run._replace(changes=[], is_new=False)  # which was told
 
     def _attempt(
         self,
@@ -218,8 +222,7 @@ class Trainer(Configurable):
         )
         batches = local_batches(self.input, program.placement)
         attempt = attempt_from(first, facts, rewound)
-        if attempt.input_state is not None:
-            batches.set_state(attempt.input_state)
+        go_on(batches, attempt.input_state, run, progress)
 
         # Both the compiler and the input work from here on.
         prefetching = Prefetcher(batches, program.placement, timeout=cfg.guards.input_timeout)
