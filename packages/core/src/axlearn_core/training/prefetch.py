@@ -90,6 +90,7 @@ class Prefetcher:
                 state = self._source.get_state()
                 self._queue.put((place_batch(batch, self._placement), state))
         except Exception as error:  # handed to the consumer, StopIteration too
+            error.add_note(f"while {_name(self._source)} was read")
             self._queue.put(error)
 
     def _where_it_hangs(self) -> str:
@@ -98,9 +99,12 @@ class Prefetcher:
             f"\n  {entry.filename}:{entry.lineno} in {entry.name}: {entry.line}"
             for entry in traceback.extract_stack(frame)[-_FRAMES:]
         )
-        source = type(self._source)
         return (
-            f"{source.__module__}.{source.__qualname__} gave no batch for {self._timeout:.0f} s. "
+            f"{_name(self._source)} gave no batch for {self._timeout} s. "
             f"It is at:{lines}\nLook at its storage, or raise guards.input_timeout. Checkpoints "
             "are intact; the same command goes on from the newest"
         )
+
+
+def _name(source: BatchIterator) -> str:
+    return f"{type(source).__module__}.{type(source).__qualname__}"

@@ -34,6 +34,7 @@ FREE_TO_CHANGE = (
     "log_every",
     "checkpoint.*",
     "checkpoint",
+    "input.damaged",
     "guards",
     "guards.*",
     "evaluations",
