@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -87,7 +88,8 @@ class Watchdog(Configurable):
         path = self._directory / FOLDER / f"stacks-of-process-{jax.process_index()}.txt"
         message = (
             f"axl: error: nothing was finished for {self._timeout:.0f} s "
-            f"(guards.watchdog.timeout); the last finished step is {self._step}. This process "
+            f"(guards.watchdog.timeout); the last step known to be finished is "
+            f"{self._step}. This process "
             f"ends with exit code {EXIT_HUNG}; the same command goes on from the last checkpoint. "
             f"What its threads do is kept in {path}:\n"
         )
@@ -101,8 +103,9 @@ class Watchdog(Configurable):
 
 
 def _keep(path: Path, message: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(message)
-        file.flush()
-        faulthandler.dump_traceback(file, all_threads=True)
+    with contextlib.suppress(OSError):  # all of it is in the process's output
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            file.write(message)
+            file.flush()
+            faulthandler.dump_traceback(file, all_threads=True)
