@@ -1,9 +1,11 @@
 """Finds devices that compute or hold wrong bits without saying so (arXiv:2102.11245).
 
-Two checks, each every so many steps. Devices that hold the same part of the state must hold the
+Three checks, each every so many steps. Devices that hold the same part of the state must hold the
 same bits: a flipped bit of a weight, or of what one device got from a collective, is found, and the
-majority says which device has it. And each device computes the gradient of its own rows twice,
-before any collective: a device whose two results differ is the culprit.
+majority says which device has it. Each device computes the gradient of its own rows twice, before
+any collective: a device whose two results differ is the culprit. And a whole step is made twice
+from the same state: the devices whose new state differs are named, which are all if a sum over
+them was wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
@@ -26,6 +29,7 @@ from axlearn_core.training.model import Batch
 from axlearn_core.training.offload import on_device
 from axlearn_core.training.program import Program
 from axlearn_core.training.state import TrainState
+from axlearn_core.training.step import TrainStep
 
 _MOST_NAMES = 6  # of arrays that an error lists
 
@@ -39,14 +43,16 @@ class Corruption(Configurable):
 
     class Config(Configurable.Config):
         replicas_every: int | None = None  # steps between comparisons of what devices hold alike
+        # The others need devices that compute deterministically, which GPUs do with
+        # XLA_FLAGS=--xla_gpu_deterministic_ops=true.
         # Steps between gradients that are computed twice. Each device needs room for all of the
-        # parameters and their gradient, and must compute deterministically
-        # (XLA_FLAGS=--xla_gpu_deterministic_ops=true on GPUs).
-        replay_every: int | None = None
+        # parameters and their gradient.
+        gradients_every: int | None = None
+        steps_every: int | None = None  # between steps that are made twice; needs a second state
 
     def __init__(self, config: Config):
         super().__init__(config)
-        for name in ("replicas_every", "replay_every"):
+        for name in ("replicas_every", "gradients_every", "steps_every"):
             value = getattr(config, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} (={value}) must be at least 1, or null")
@@ -59,27 +65,37 @@ class CorruptionWatch:
         verified: the last step at which the devices' copies were the same.
     """
 
-    def __init__(self, config: Corruption.Config, program: Program, batch_shape: BatchShape):
+    def __init__(
+        self,
+        config: Corruption.Config,
+        program: Program,
+        train_step: TrainStep,
+        batch_shape: BatchShape,
+    ):
         self._config = config
+        self._train_step = train_step
         self._program = program
         self._mesh = cast(Mesh, program.placement.mesh)
         self._batch_shape = batch_shape
         self._held: Any = None
-        self._replay: Any = None
+        self._gradients: Any = None
+        self._again: tuple[TrainState, Batch] | None = None
         self.verified = 0
 
     def before_step(self, step: int, state: TrainState, batch: Batch) -> None:
-        """Computes the gradients of a step that is due twice.
+        """Computes the gradients of a step twice if that is due, and keeps what it is made of.
 
         Raises:
-            CorruptionError: if a device's two results differ.
+            CorruptionError: if a device's two gradients differ.
         """
-        if not _due(self._config.replay_every, step):
+        if _due(self._config.steps_every, step):
+            self._again = jax.tree.map(jnp.copy, state), batch  # the step overwrites its state
+        if not _due(self._config.gradients_every, step):
             return
         state = on_device(state, self._program.state)
-        if self._replay is None:
-            self._replay = self._compiled_replay(_structs(state))
-        first, second = (_fetched(self._replay(state, batch)) for _ in range(2))
+        if self._gradients is None:
+            self._gradients = self._compiled_gradients(_structs(state))
+        first, second = (_fetched(self._gradients(state, batch)) for _ in range(2))
         if suspects := np.flatnonzero((first != second).any(axis=1)).tolist():
             raise CorruptionError(
                 f"step {step}: {self._named(suspects)} computed two different gradients of the "
@@ -87,19 +103,26 @@ class CorruptionWatch:
             )
 
     def after_step(self, step: int, state: TrainState, *, saves: bool) -> None:
-        """Compares the devices' copies of the state if that is due, or before it is saved.
+        """Compares the state with that of the same step made again, if that is due.
+
+        And the devices' copies of it with one another, if that is due, or before it is saved.
 
         Raises:
             CorruptionError: if they differ.
         """
+        again, self._again = self._again, None
+        if again is not None:
+            sums = self._sums(state)
+            differ = (sums != self._sums(self._train_step(*again)[0])).any(axis=1)
+            if suspects := np.flatnonzero(differ).tolist():
+                raise CorruptionError(
+                    f"step {step}, made twice from the same state, gave two different states on "
+                    f"{self._named(suspects)}: silent data corruption. {self._remedy()}"
+                )
         every = self._config.replicas_every
         if every is None or not (saves or _due(every, step)):
             return
-        state = on_device(state, self._program.state)
-        if self._held is None:
-            self._held = checksums_by_device(_structs(state), self._mesh)
-        sums = _fetched(self._held(state))
-        if problems := self._disagreements(sums):
+        if problems := self._disagreements(self._sums(state)):
             shown = "".join(f"\n  {problem}" for problem in problems[:_MOST_NAMES])
             more = len(problems) - _MOST_NAMES
             shown += f"\n  ... and {more} more" if more > 0 else ""
@@ -108,6 +131,12 @@ class CorruptionWatch:
                 f"corruption:{shown}\n{self._remedy()}"
             )
         self.verified = step
+
+    def _sums(self, state: TrainState) -> NDArray[np.uint32]:
+        state = on_device(state, self._program.state)
+        if self._held is None:
+            self._held = checksums_by_device(_structs(state), self._mesh)
+        return _fetched(self._held(state))
 
     def _disagreements(self, sums: NDArray[np.uint32]) -> list[str]:
         problems = []
@@ -145,7 +174,7 @@ class CorruptionWatch:
             "and run the same command again: it goes on from the last checkpoint"
         )
 
-    def _compiled_replay(self, state: TrainState) -> Any:
+    def _compiled_gradients(self, state: TrainState) -> Any:
         program, mesh = self._program, self._mesh
         gradients = program.gradients()
         structs = program.batch_structs(self._batch_shape)

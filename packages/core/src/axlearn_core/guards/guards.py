@@ -16,6 +16,7 @@ from axlearn_core.training.input import BatchShape
 from axlearn_core.training.model import Batch
 from axlearn_core.training.program import Program
 from axlearn_core.training.state import TrainState
+from axlearn_core.training.step import TrainStep
 
 
 class Guards(Configurable):
@@ -38,6 +39,7 @@ class Guards(Configurable):
     def watching(
         self,
         program: Program,
+        train_step: TrainStep,
         batch_shape: BatchShape,
         attempt: Attempt,
         directory: Path,
@@ -49,7 +51,7 @@ class Guards(Configurable):
         try:
             yield Watch(
                 NumbersWatch(self.numbers, attempt, directory, say),
-                CorruptionWatch(self._corruption.config, program, batch_shape),
+                CorruptionWatch(self._corruption.config, program, train_step, batch_shape),
                 watchdog,
             )
         finally:

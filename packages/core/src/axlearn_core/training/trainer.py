@@ -245,7 +245,7 @@ class Trainer(Configurable):
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
             with self.guards.watching(
-                program, self.input.batch_shape(), attempt, run.path, progress.say
+                program, train_step, self.input.batch_shape(), attempt, run.path, progress.say
             ) as watch:
                 session = _Session(
                     program, train_step, prefetcher, report, checkpointer, stop, watch
