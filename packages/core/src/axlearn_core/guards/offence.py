@@ -79,9 +79,9 @@ def load_offence(directory: Path, step: int) -> Offence | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         numbers = (int(facts["step"]), float(facts["loss"]), float(facts["gradient_norm"]))
         return Offence(*numbers, str(facts["problem"]), Attempt(**facts["attempt"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(
-            f"{path} is damaged ({error}); move it away to replay the step without it"
+            f"{path} is damaged ({error!r}); move it away to replay the step without it"
         ) from error
 
 
@@ -97,9 +97,9 @@ def load_batch(directory: Path, step: int) -> dict[str, NDArray[Any]] | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile, zlib, tokenize and numpy each have their own
         raise UserError(
-            f"{path} is damaged ({error}); move it away to replay the step with the input's batch"
+            f"{path} is damaged ({error!r}); move it away to replay the step with the input's batch"
         ) from error
 
 
