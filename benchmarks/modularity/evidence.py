@@ -56,7 +56,7 @@ def numbers(built: Built) -> Numbers:
         jax.tree.map(np.asarray, flatten_paths(start)),
         jax.tree.map(np.asarray, made),
         float(metrics["loss"]),
-        bool(metrics["finite"]),
+        bool(metrics["good"]),
     )
 
 

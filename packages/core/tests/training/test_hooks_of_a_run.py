@@ -6,6 +6,7 @@ import pytest
 
 from axlearn_core.checkpoint.manifest import is_complete
 from axlearn_core.config import ConfigError
+from axlearn_core.guards.numbers import NonFiniteError
 from axlearn_core.plugins import (
     CheckpointSaved,
     EvalCompleted,
@@ -17,7 +18,6 @@ from axlearn_core.plugins import (
 from axlearn_core.testing import tiny
 from axlearn_core.testing.registries import isolated_registry
 from axlearn_core.training.assemble import assemble
-from axlearn_core.training.trainer import NonFiniteError
 
 
 class Recorder:

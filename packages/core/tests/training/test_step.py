@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_changes_no_bit_and_halts(value, count):
     weights[3, 2] = value
     step = compiled(model, learner, accumulation=count)
     after, metrics = step(state, batch(weights=weights))
-    assert not metrics["finite"]
+    assert not metrics["good"]
     assert bool(after.halted)
     assert bits(dataclasses.replace(after, halted=state.halted)) == bits(state)
 
@@ -143,7 +143,7 @@ def test_a_gradient_that_is_not_finite_changes_no_bit_and_halts():
     model, learner, state = build(Steep)
     after, metrics = compiled(model, learner)(state, batch())
     assert np.isfinite(metrics["loss"])
-    assert not metrics["finite"]
+    assert not metrics["good"]
     assert bits(dataclasses.replace(after, halted=state.halted)) == bits(state)
 
 
@@ -297,7 +297,7 @@ def skipping(model, learner, state):
 def test_a_step_that_the_learner_skipped_does_not_halt():
     after, metrics = skipping(*build())
     assert not after.halted
-    assert metrics["finite"]
+    assert metrics["good"]
     assert after.step == 1
 
 

@@ -13,6 +13,7 @@ from axlearn_core.checkpoint import checkpoints, newest_intact
 from axlearn_core.checkpoint.checkpointer import read_facts, restore
 from axlearn_core.config import ConfigError
 from axlearn_core.errors import UserError
+from axlearn_core.guards.numbers import NonFiniteError
 from axlearn_core.observe.events import read_events
 from axlearn_core.observe.goodput import account
 from axlearn_core.observe.writers import Writer
@@ -20,7 +21,6 @@ from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh
 from axlearn_core.plugins import WriterRecord
 from axlearn_core.testing import tiny
 from axlearn_core.training.evaluation import Evaluation
-from axlearn_core.training.trainer import NonFiniteError
 
 
 def records(run):

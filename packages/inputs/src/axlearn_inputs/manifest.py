@@ -117,18 +117,23 @@ def load_manifest(directory: Path) -> Manifest:
     """
     path = directory / FILE
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = dict(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise PreparedDataError(f"no prepared data in {directory}: it has no {FILE}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise PreparedDataError(f"{path} cannot be read: {error}. {PREPARE_AGAIN}") from error
     if data.get("format") != FORMAT:
         raise PreparedDataError(
             f"{path} has format {data.get('format')!r}, expected {FORMAT}. {PREPARE_AGAIN}"
         )
-    data["tokenizer"] = TokenizerSummary(**data["tokenizer"])
-    data["splits"] = {name: _split(split) for name, split in data["splits"].items()}
-    return Manifest(**data)
+    try:
+        data["tokenizer"] = TokenizerSummary(**data["tokenizer"])
+        data["splits"] = {name: _split(split) for name, split in data["splits"].items()}
+        manifest = Manifest(**data)
+        _check_types(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PreparedDataError(f"{path} is damaged: {error}. {PREPARE_AGAIN}") from error
+    return manifest
 
 
 PREPARE_AGAIN = "Prepare the data again with `axl data prepare ... --overwrite`."
@@ -136,6 +141,29 @@ PREPARE_AGAIN = "Prepare the data again with `axl data prepare ... --overwrite`.
 
 def _split(data: dict[str, Any]) -> Split:
     return Split(**{**data, "shards": tuple(Shard(**shard) for shard in data["shards"])})
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Raises a ValueError for what is no manifest, though its fields have the right names."""
+    splits = list(manifest.splits.values())
+    shards = [shard for split in splits for shard in split.shards]
+    for record in (manifest, manifest.tokenizer, *splits, *shards):
+        for field in dataclasses.fields(record):
+            value = getattr(record, field.name)
+            kind = {"int": int, "str": str}.get(str(field.type))
+            if kind is not None and type(value) is not kind:
+                raise ValueError(f"{field.name} must be of type {field.type}, found {value!r}")
+    for name in ("spec", "xz_nats_per_character", "versions"):
+        if not isinstance(getattr(manifest, name), dict):
+            raise ValueError(f"{name} must be an object, found {getattr(manifest, name)!r}")
+    for shard in shards:
+        if Path(shard.file).name != shard.file or "\0" in shard.file:
+            raise ValueError(f"shard {shard.file!r} is not in this folder")
+        if shard.records < 1:
+            raise ValueError(f"shard {shard.file!r} has {shard.records} records")
+    for split in splits:
+        if not split.shards or split.targets < 1:
+            raise ValueError("a split has at least one shard and one target")
 
 
 def format_differences(differences: list[Difference]) -> str:

@@ -25,7 +25,8 @@ from axlearn_inputs.manifest import (
     is_prepared,
     load_manifest,
 )
-from axlearn_inputs.rows import batch_shape, decode_row, empty_batch, fill_row, id_dtype
+from axlearn_inputs.records import Damaged, RecordReader
+from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 from axlearn_inputs.shards import ShardReader
 from axlearn_inputs.spec import PrepareSpec, prepare_command
 from axlearn_inputs.tokenizers import Tokenizer
@@ -48,6 +49,9 @@ class PackedInput(Input):
         split: str = "train"
         seed: int = 0  # of the order of rows, 0 to 2**32 - 1
         num_epochs: int | None = None  # None: without end
+        # A damaged record ends the run; or its row is left empty and the iterator's state counts it
+        # (with several processes: those of the first one's rows).
+        damaged: Damaged = "stop"
         read_ahead: int = 2  # batches that are read at once, ahead of their use
 
     def __init__(self, config: Config):
@@ -70,18 +74,23 @@ class PackedInput(Input):
         import grain  # it imports jax
 
         rows = self.local_rows(process_index, process_count)
-        records = self._reader
-        order = grain.MapDataset.range(len(records)).seed(cfg.seed).shuffle().repeat(cfg.num_epochs)
-        summary = self._manifest.tokenizer
-        dtype = id_dtype(summary.vocab_size)
+        records = self._records
+        order = (
+            grain.MapDataset.range(self._split.records)
+            .seed(cfg.seed)
+            .shuffle()
+            .repeat(cfg.num_epochs)
+        )
+        pad_id = self._manifest.tokenizer.pad_id
 
-        def batch(number: int) -> Batch:
+        def batch(number: int) -> tuple[Batch, int]:
             start = number * cfg.batch_size
             places = range(start + rows.start, min(start + rows.stop, len(order)))
-            result = empty_batch(len(rows), cfg.source.seq_len, summary.pad_id)
-            for index, record in enumerate(records.read([order[place] for place in places])):
-                fill_row(result, index, decode_row(record, dtype))
-            return result
+            result = empty_batch(len(rows), cfg.source.seq_len, pad_id)
+            found = records.read([order[place] for place in places])
+            for index, row in enumerate(found.rows):
+                fill_row(result, index, row)
+            return result, found.skipped
 
         # Past sys.maxsize no index reaches; ceiling division otherwise.
         count = sys.maxsize if cfg.num_epochs is None else -(-len(order) // cfg.batch_size)
@@ -125,8 +134,13 @@ class PackedInput(Input):
         return self._manifest.splits[self.config.split]
 
     @cached_property
-    def _reader(self) -> ShardReader:
-        return ShardReader(self._directory, self._split.shards)
+    def _records(self) -> RecordReader:
+        cfg = self.config
+        shards = ShardReader(self._directory, self._split.shards, whole=cfg.damaged == "stop")
+        vocab_size = self._manifest.tokenizer.vocab_size
+        return RecordReader(
+            shards, vocab_size=vocab_size, seq_len=cfg.source.seq_len, damaged=cfg.damaged
+        )
 
 
 def load_tokenizer(source: PrepareSpec, directory: Path, manifest: Manifest) -> Tokenizer:
@@ -160,19 +174,28 @@ def _matching_manifest(directory: Path, source: PrepareSpec) -> Manifest:
 
 
 class _Batches:
-    """A grain iterator by our contract. Its state, {"next_index": n}, counts global batches."""
+    """A grain iterator by our contract.
+
+    Its state, {"next_index": n}, counts global batches, and "skipped_records" if there are some.
+    """
 
     def __init__(self, dataset: Any):
         self._iterator = iter(dataset)
+        self._skipped = 0
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        return cast(Batch, next(self._iterator))
+        batch, skipped = cast(tuple[Batch, int], next(self._iterator))
+        self._skipped += skipped
+        return batch
 
     def get_state(self) -> dict[str, Any]:
-        return dict(self._iterator.get_state())
+        counted = {"skipped_records": self._skipped} if self._skipped else {}
+        return {**self._iterator.get_state(), **counted}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        self._iterator.set_state(dict(state))
+        place = dict(state)
+        self._skipped = int(place.pop("skipped_records", 0))
+        self._iterator.set_state(place)

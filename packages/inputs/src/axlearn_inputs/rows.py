@@ -50,11 +50,24 @@ def encode_row(row: Row, dtype: np.dtype[np.generic]) -> bytes:
 
 
 def decode_row(record: bytes, dtype: np.dtype[np.generic]) -> Row:
-    """Reads what `encode_row` wrote."""
-    count = int(np.frombuffer(record, _COUNT, count=1)[0])
+    """Reads what `encode_row` wrote.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    count = int(np.frombuffer(record, _COUNT, count=1)[0]) if len(record) >= 4 else 0
+    start = _COUNT.itemsize * (1 + count)
+    if (
+        not 0 < count <= len(record) // _COUNT.itemsize - 1
+        or (len(record) - start) % dtype.itemsize
+    ):
+        raise ValueError(f"{len(record)} bytes are no row of {count} pieces")
     targets = np.frombuffer(record, _COUNT, count=count, offset=_COUNT.itemsize)
-    ids = np.frombuffer(record, dtype, offset=_COUNT.itemsize * (1 + count))
-    return np.split(ids, np.cumsum(targets + 1)[:-1])
+    ids = np.frombuffer(record, dtype, offset=start)
+    ends = np.cumsum(targets.astype(np.int64) + 1)
+    if ends[-1] != len(ids):
+        raise ValueError(f"its pieces should have {ends[-1]} ids, and it has {len(ids)}")
+    return np.split(ids, ends[:-1])
 
 
 def fill_row(batch: Batch, index: int, row: Sequence[np.ndarray]) -> None:

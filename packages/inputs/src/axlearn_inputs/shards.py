@@ -51,16 +51,22 @@ class ShardReader:
 
     Sizes are checked at once; the checksum of a shard when its first record is asked for, so that
     a run over terabytes starts without reading all of them.
+
+    Args:
+        directory: of the files.
+        shards: what they should be.
+        whole: whether a shard must be as it was written for any of its records to be read. Each
+            record has a checksum of its own besides.
     """
 
-    def __init__(self, directory: Path, shards: Sequence[Shard]):
+    def __init__(self, directory: Path, shards: Sequence[Shard], *, whole: bool = True):
         import grain  # imports jax; takes a second without it
 
         self._shards = [(directory / shard.file, shard) for shard in shards]
         for path, shard in self._shards:
             _check_size(path, shard)
         self._ends = list(itertools.accumulate(shard.records for shard in shards))
-        self._unchecked = set(range(len(shards)))
+        self._unchecked = set(range(len(shards))) if whole else set()
         self._lock = threading.Lock()
         # With the number of records in the name, grain need not open every file to count them.
         names = [f"{path}[0:{shard.records}]" for path, shard in self._shards]
@@ -79,6 +85,11 @@ class ShardReader:
                 self._check(bisect.bisect_right(self._ends, index))
         # One by one is three times as fast as all at once, which starts threads for each call.
         return [self._source[index] for index in indices]
+
+    def locate(self, index: int) -> tuple[Path, int]:
+        """Returns the file of a record, and its number in there."""
+        number = bisect.bisect_right(self._ends, index)
+        return self._shards[number][0], index - (self._ends[number - 1] if number else 0)
 
     def check_all(self) -> None:
         """Checks every shard now."""

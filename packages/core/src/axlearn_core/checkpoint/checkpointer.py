@@ -215,9 +215,20 @@ def _described(array: Any) -> str:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Returns the small JSON that was saved with a checkpoint."""
-    facts: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    return facts
+    """Returns the small JSON that was saved with a checkpoint.
+
+    Raises:
+        CheckpointError: if it is none.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        held = {name: dict(facts[name]) for name in ("input", "input_description", "plugins")}
+        return {**facts, **held}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / RUN} cannot be read ({error!r}). Move {folder} away to use the checkpoint "
+            "before"
+        ) from error
 
 
 def flatten_state(state: Any) -> dict[str, Any]:

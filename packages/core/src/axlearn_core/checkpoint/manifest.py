@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -48,11 +48,24 @@ def is_complete(folder: Path) -> bool:
 def damage(folder: Path) -> str | None:
     """Returns what is wrong with a complete checkpoint, naming the file, or None."""
     try:
-        files: dict[str, dict[str, Any]] = read_manifest(folder)["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        files = {
+            str(name): {"bytes": int(fact["bytes"]), "sha256": str(fact["sha256"])}
+            for name, fact in read_manifest(folder)["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return f"{MANIFEST} cannot be read"
+    except RecursionError:
+        return f"{MANIFEST} cannot be read: it is nested too deep"
+    if outside := [name for name in files if not is_inside(name)]:
+        return f"{MANIFEST} names {outside[0]!r}, which is not in this folder"
     problems = (_damage(folder, name, expected) for name, expected in files.items())
     return next((problem for problem in problems if problem), None)
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file's name in a manifest stays in the manifest's folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and not {"..", "\0"} & {*path.parts, *name}
 
 
 def _damage(folder: Path, name: str, expected: Mapping[str, Any]) -> str | None:

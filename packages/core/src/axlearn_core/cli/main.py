@@ -24,6 +24,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("report", "axlearn_core.cli.report:report", "Write runs as a page with curves."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
+    CommandRecord("replay", "axlearn_core.cli.replay:replay", "Look into one step of a run."),
     CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),
     CommandRecord(
         "kernels", "axlearn_core.cli.kernels:kernels", "Show which kernels compute, and why."

@@ -19,9 +19,18 @@ from axlearn_core.plugins import get_registry
     type=click.Path(path_type=Path),
     help="Of this run and no other.  [default: runs/EXPERIMENT]",
 )
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on with a run though its config, plugins or data have changed.",
+)
 @click.pass_context
 def train(
-    ctx: click.Context, experiment: str, overrides: tuple[str, ...], directory: Path | None
+    ctx: click.Context,
+    experiment: str,
+    overrides: tuple[str, ...],
+    directory: Path | None,
+    accept_changes: bool,
 ) -> None:
     """Train EXPERIMENT, or go on with it where it stopped.
 
@@ -48,5 +57,6 @@ def train(
             experiment=assembled.name,
             changes=assembled.changes(),
             began=process_began(),
+            accept_changes=accept_changes,
         )
     ctx.exit(EXIT_INTERRUPTED if result.reason == "interrupted" else 0)

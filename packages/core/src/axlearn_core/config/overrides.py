@@ -120,12 +120,18 @@ def _new_keyword(cfg: ConfigBase, path: str) -> list[Keys]:
 
 
 def _glob_regex(pattern: str) -> str:
+    """Writes a pattern as a regex that needs time linear in a path for each of its stars.
+
+    Once a part behind a star is found, nothing is gained by finding it further on: `(?>...)`.
+    """
     out = ""
-    for segment in pattern.split("."):
+    for segment in re.sub(r"(?<![^.])\*\*(\.\*\*)+(?![^.])", "**", pattern).split("."):
         if segment == "**":
             out += r"(?:[^.]+\.)*"
-        else:
-            out += "".join(r"[^.]*" if c == "*" else re.escape(c) for c in segment) + r"\."
+            continue
+        first, *rest = map(re.escape, re.split(r"\*+", segment))
+        middle = "".join(rf"(?>[^.]*?{part})" for part in rest[:-1])
+        out += first + middle + (rf"[^.]*{rest[-1]}" if rest else "") + r"\."
     return out.removesuffix(r"\.")
 
 
@@ -179,7 +185,7 @@ def _new_value(cfg: ConfigBase, keys: Keys, text: str, resolve: Resolve | None) 
 
 def _names_in_list(text: str, annotation: Any) -> list[str]:
     """Reads `["tensorboard"]` where a list of components belongs; [] for anything else."""
-    with contextlib.suppress(json.JSONDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):
         names = json.loads(text)
         words = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if words and config_class(member_annotation(annotation, 0)):
@@ -207,7 +213,8 @@ def parse_value(text: str, annotation: Any, *, plain: bool = True) -> Any:
         Mismatch: if no reading fits the annotation.
     """
     readings: list[Any] = []
-    with contextlib.suppress(json.JSONDecodeError):
+    # A ValueError for numbers of thousands of digits, too.
+    with contextlib.suppress(ValueError, RecursionError):
         readings.append(json.loads(_PYTHON_WORDS.get(text, text)))
     if readings and isinstance(readings[0], float) and readings[0].is_integer():
         readings.append(int(readings[0]))  # max_step=1e4

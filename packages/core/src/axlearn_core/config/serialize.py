@@ -26,6 +26,7 @@ from axlearn_core.config.required import REQUIRED
 from axlearn_core.config.tree import config_class
 from axlearn_core.config.typecheck import Mismatch, fit, member_annotation
 from axlearn_core.config.word import Word
+from axlearn_core.errors import UserError
 
 C = TypeVar("C", bound=ConfigBase)
 
@@ -59,9 +60,14 @@ def from_json(text: str, kind: type[C], names: Names) -> C:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+        return _decode_fields(kind(), data, "", names)
+    # Numbers of thousands of digits are no JSONDecodeError, and neither is what is nested too deep.
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"this is not the JSON of a config: {error}") from error
-    return _decode_fields(kind(), data, "", names)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(f"this is not the JSON of a config: {error}") from error
 
 
 def _encode_fields(cfg: ConfigBase, path: str, names: Names) -> dict[str, Any]:
@@ -145,15 +151,19 @@ def _decode(data: Any, default: Any, annotation: Any, path: str, names: Names) -
         case {"$default": _}:
             return default
         case {"$ref": name}:
-            return names.lookup(name)
+            return names.lookup(_text(name, path))
         case {"$component": name, **fields}:
-            return _decode_fields(_component(names.lookup(name), name, path), fields, path, names)
+            target = names.lookup(_text(name, path))
+            return _decode_fields(_component(target, name, path), fields, path, names)
         case {"$call": name, **fields}:
-            return _decode_fields(config_for(names.lookup(name)), fields, path, names)
-        case {"$tuple": items}:
+            target = names.lookup(_text(name, path))
+            return _decode_fields(_callable(target, name, path), fields, path, names)
+        case {"$tuple": list(items)}:
             return tuple(_decode(items, None, annotation, path, names))
-        case {"$dict": items}:
+        case {"$dict": dict(items)}:
             return _decode_dict(items, annotation, path, names)
+        case {"$tuple": _} | {"$dict": _}:
+            raise ConfigError(f"{path}: $tuple holds a list and $dict an object, got {data!r}")
     if record := _expected(default, annotation):
         return _decode_fields(record(), data, path, names)
     return _decode_dict(data, annotation, path, names)
@@ -170,6 +180,18 @@ def _component(target: Any, name: str, path: str) -> ConfigBase:
     if not (isinstance(target, type) and issubclass(target, Configurable)):
         raise ConfigError(f"{path}: {name!r} is {target!r}, and not a Configurable class")
     return target.Config()
+
+
+def _callable(target: Any, name: str, path: str) -> ConfigBase:
+    if not callable(target):
+        raise ConfigError(f"{path}: {name!r} is {target!r}, and nothing to call")
+    return config_for(target)
+
+
+def _text(name: Any, path: str) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: a component's name is text, got {name!r}")
+    return name
 
 
 def _expected(default: Any, annotation: Any) -> type[ConfigBase] | None:

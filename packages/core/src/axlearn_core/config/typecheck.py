@@ -118,7 +118,10 @@ def _fit_class(value: Any, annotation: Any, args: tuple[Any, ...]) -> Any:
 
 def _fit_plain(value: Any, annotation: Any) -> Any:
     if annotation is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise Mismatch(value, annotation, reason=str(error)) from error
     if annotation is int and isinstance(value, bool):
         raise Mismatch(value, annotation)
     if annotation is list and isinstance(value, tuple):

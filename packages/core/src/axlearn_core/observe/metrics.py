@@ -22,10 +22,16 @@ class MetricsQueue:
 
     The loop adds each step's metrics and takes those that have arrived. At most `ahead` steps are
     under way: more would only keep batches in memory.
+
+    Args:
+        ahead: so many.
+        in_step: a step's metrics are only given when `ahead` more are under way, so that all
+            processes get them at the same point of the loop.
     """
 
-    def __init__(self, ahead: int = 2):
+    def __init__(self, ahead: int = 2, *, in_step: bool = False):
         self._ahead = ahead
+        self._in_step = in_step
         self._pending: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
@@ -37,7 +43,9 @@ class MetricsQueue:
         """Yields what is there, and waits only while more than `ahead` steps are under way."""
         while self._pending:
             step, metrics = self._pending[0]
-            done = all(cast(Any, value).is_ready() for value in metrics.values())
+            done = not self._in_step and all(
+                cast(Any, value).is_ready() for value in metrics.values()
+            )
             if not done and len(self._pending) <= self._ahead:
                 return
             self._pending.popleft()

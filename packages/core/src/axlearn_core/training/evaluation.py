@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
@@ -42,10 +42,13 @@ class Evaluation(Configurable):
         """Whether the schedule asks for an evaluation after this step."""
         return self._every is not None and step % self._every == 0
 
-    def run(self, program: Program, state: TrainState) -> dict[str, float]:
+    def run(
+        self, program: Program, state: TrainState, alive: Callable[[], object] = lambda: None
+    ) -> dict[str, float]:
         """Returns `loss` (nats per target token), `loss_per_character` for text, and `tokens`.
 
         The sums are taken in the order of the batches, so that the same state gives the same bits.
+        `alive` is called after each batch.
         """
         if self._step is None:
             self._step = program.compile_eval_step(self.input.batch_shape())
@@ -53,6 +56,7 @@ class Evaluation(Configurable):
         for loss in self._losses(self._step, program, state):
             total += float(loss["total"])
             weight += float(loss["weight"])
+            alive()
         mean = total / max(weight, 1.0)
         values = {"loss": mean, "tokens": weight}
         if (characters := self.input.characters_per_token()) is not None:

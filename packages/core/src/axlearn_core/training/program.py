@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import jax
 
 from axlearn_core.config import ConfigError
+from axlearn_core.guards.numbers import Numbers
 from axlearn_core.hardware import backend_of
 from axlearn_core.parallel import (
     Placement,
@@ -27,9 +29,11 @@ from axlearn_core.training.offload import check_host_memory, on_device, on_host
 from axlearn_core.training.state import TrainState, initial_state, state_axes
 from axlearn_core.training.step import (
     EvalStep,
+    GradientFunction,
     Metrics,
     TrainStep,
     make_eval_step,
+    make_gradients,
     make_train_step,
 )
 
@@ -69,6 +73,7 @@ class Program:
         offload_optimizer: bool = False,
         gradient_dtype: str | None = None,
         accumulation_dtype: str = "float32",
+        numbers: Numbers | None = None,
     ):
         self.model = model
         self.learner = learner
@@ -78,6 +83,7 @@ class Program:
         self._compute_dtype = compute_dtype
         self._gradient_dtype = gradient_dtype
         self._accumulation_dtype = accumulation_dtype
+        self.numbers: Numbers = numbers or Numbers.default_config().instantiate()
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="compile")
         specs, mesh, rules = model.parameter_specs(), placement.mesh, placement.rules
         parameter_shardings(specs, mesh, rules)  # raises
@@ -101,14 +107,19 @@ class Program:
 
     def train_step(self) -> TrainStep:
         """Returns the training step as a function, for those who only trace it."""
-        return make_train_step(
-            self.model,
-            self.learner,
-            accumulation=self._accumulation,
-            compute_dtype=self._compute_dtype,
-            gradient_dtype=self._gradient_dtype,
-            accumulation_dtype=self._accumulation_dtype,
-        )
+        return make_train_step(self.model, self.learner, numbers=self.numbers, **self._options())
+
+    def gradients(self) -> GradientFunction:
+        """Returns the gradients of a step as a function, for those who look into one."""
+        return make_gradients(self.model, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "accumulation": self._accumulation,
+            "compute_dtype": self._compute_dtype,
+            "gradient_dtype": self._gradient_dtype,
+            "accumulation_dtype": self._accumulation_dtype,
+        }
 
     def lower_train_step(self, batch_shape: BatchShape) -> jax.stages.Lowered:
         """Traces the training step for the mesh, whose devices may be there to compile for only."""
@@ -144,11 +155,13 @@ class Program:
         }
 
     def _initial_state(self) -> TrainState:
-        return initial_state(self.model, self.learner, self._seed)
+        state = initial_state(self.model, self.learner, self._seed)
+        return dataclasses.replace(state, seen=self.numbers.initial())
 
     def _state_structs(self) -> TrainState:
         structs = jax.eval_shape(self._initial_state)
         axes = state_axes(self.model, self.learner)
+        axes.seen = {name: (None,) * x.ndim for name, x in structs.seen.items()}
         leaves, tree = jax.tree.flatten(structs)
         names = cast(Any, tree).flatten_up_to(axes)
         placed = [

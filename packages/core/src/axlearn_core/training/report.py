@@ -61,7 +61,7 @@ class Report:
         logged = written or step == self._first_step
         values = metrics.values
         if logged or self._watched:
-            everything = scalars({k: v for k, v in values.items() if k != "finite"})
+            everything = scalars({k: v for k, v in values.items() if k != "good"})
             self._hook.axlearn_step_completed(StepCompleted(step, everything))
         if written:
             self.last["train"] = everything

@@ -34,6 +34,9 @@ FREE_TO_CHANGE = (
     "log_every",
     "checkpoint.*",
     "checkpoint",
+    "input.damaged",
+    "guards",
+    "guards.*",
     "evaluations",
     "evaluations.*",
     "writers",
@@ -58,18 +61,28 @@ class RunDirectory(NamedTuple):
 
     Attributes:
         path: where it is.
-        changes: free-to-change values that differ from the session before.
+        changes: values that differ from the session before.
         is_new: whether no run was here before.
+        accept_changes: whether to go on though the run differs from what it was.
     """
 
     path: Path
     changes: list[Difference]
     is_new: bool
+    accept_changes: bool = False
 
 
 @contextlib.contextmanager
-def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterator[RunDirectory]:
+def open_run(
+    path: Path, config: ConfigBase, facts: Mapping[str, Any], *, accept_changes: bool = False
+) -> Iterator[RunDirectory]:
     """Locks the directory for the run that `config` describes, creating it if need be.
+
+    Args:
+        path: of the directory.
+        config: of the run.
+        facts: what else to remember of it.
+        accept_changes: whether also what earlier steps depend on may differ.
 
     Raises:
         RunDirectoryError: if it cannot be written, another run trains in it, it holds a run of
@@ -78,15 +91,16 @@ def open_run(path: Path, config: ConfigBase, facts: Mapping[str, Any]) -> Iterat
     """
     with contextlib.ExitStack() as stack:
         session, is_new, changes = from_first(
-            lambda: stack.enter_context(_locked(path, config, facts))
+            lambda: stack.enter_context(_locked(path, config, facts, accept_changes))
         )
         raise_together(None if is_first() else _not_shared(path, session))
-        yield RunDirectory(path, [Difference(*change) for change in changes], is_new)
+        differences = [Difference(*change) for change in changes]
+        yield RunDirectory(path, differences, is_new, accept_changes)
 
 
 @contextlib.contextmanager
 def _locked(
-    path: Path, config: ConfigBase, facts: Mapping[str, Any]
+    path: Path, config: ConfigBase, facts: Mapping[str, Any], accept_changes: bool
 ) -> Iterator[tuple[str, bool, list[Difference]]]:
     """Does the work of process 0: gives the session's name, and what `RunDirectory` tells."""
     with _writing(path):
@@ -95,7 +109,7 @@ def _locked(
     with lock:
         _lock(lock.fileno(), path)
         is_new = not (path / RUN).exists()
-        changes = [] if is_new else _compare(path, config)
+        changes = [] if is_new else _compare(path, config, accept_changes)
         session = uuid.uuid4().hex
         with _writing(path):
             _write_atomically(path / RUN, {**facts, "session": session, "config": flat(config)})
@@ -142,25 +156,39 @@ def _lock(descriptor: int, path: Path) -> None:
     os.write(descriptor, str(os.getpid()).encode())
 
 
-def _compare(path: Path, config: ConfigBase) -> list[Difference]:
+def read_run(path: Path) -> tuple[str, dict[str, str]]:
+    """Returns the experiment that a directory's run was of, and its config's values by path.
+
+    Raises:
+        RunDirectoryError: if there is no run, or its record is damaged.
+    """
     try:
-        before = dict(json.loads((path / RUN).read_text(encoding="utf-8"))["config"])
-    except (ValueError, KeyError, TypeError) as error:
+        facts = json.loads((path / RUN).read_text(encoding="utf-8"))
+        values = {str(name): str(value) for name, value in facts["config"].items()}
+        return str(facts.get("experiment", "")), values
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is no run's directory: it has no {RUN}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path / RUN} is damaged ({error}), so it is unknown what was trained here. Choose "
             "another --dir, or move that file away if you are sure that it is the same experiment"
         ) from error
+
+
+def _compare(path: Path, config: ConfigBase, accept: bool) -> list[Difference]:
+    _, before = read_run(path)
     differences = differences_since(before, config)
     free = [d for d in differences if any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
     fixed = [d for d in differences if d not in free]
-    if fixed:
+    if fixed and not accept:
         shown = "".join(f"\n  {line}" for line in describe(fixed[:12]))
         more = f"\n  ... and {len(fixed) - 12} more" if len(fixed) > 12 else ""
         raise RunDirectoryError(
             f"{path} holds a run of another config, which stays as it is. It differs in:"
-            f"{shown}{more}\nChoose another --dir, or use the config that the run was started with"
+            f"{shown}{more}\nChoose another --dir, or use the config that the run was started "
+            "with, or go on with these changes: --accept-changes"
         )
-    return free
+    return differences
 
 
 def differences_since(before: Mapping[str, str], config: ConfigBase) -> list[Difference]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from axlearn_core.checkpoint import CheckpointInfo
@@ -14,7 +14,7 @@ from axlearn_core.plugins import Registry
 from axlearn_core.training.assemble import RUN_CONFIG, assemble, config_of_checkpoint
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.program import Program
-from axlearn_core.training.run_directory import RUN, differences_since
+from axlearn_core.training.run_directory import differences_since, read_run
 from axlearn_core.training.state import TrainState
 from axlearn_core.training.trainer import Trainer
 
@@ -39,17 +39,29 @@ def saved_config(checkpoint: CheckpointInfo, registry: Registry) -> Trainer.Conf
     if (checkpoint.path / RUN_CONFIG).exists():
         return cast(Trainer.Config, config_of_checkpoint(checkpoint.path, Trainer.Config, registry))
     run = checkpoint.path.parents[1]
-    facts = json.loads((run / RUN).read_text(encoding="utf-8"))
     try:
-        config = _assembled_again(facts["experiment"], facts["config"], registry)
+        return config_of_run(run, registry)
     except ConfigError as error:
         missing = checkpoint.path / f"{RUN_CONFIG}.missing"
         why = missing.read_text(encoding="utf-8") if missing.exists() else "it is not there"
         raise ConfigError(
-            f"{run} cannot be rebuilt. {checkpoint.path} has no {RUN_CONFIG}: {why}\n"
-            f"And experiment {facts['experiment']!r} does not give that config: {error}"
+            f"{run} cannot be rebuilt. {checkpoint.path} has no {RUN_CONFIG}: {why}\nAnd {error}"
         ) from error
-    return config
+
+
+def config_of_run(directory: Path, registry: Registry) -> Trainer.Config:
+    """Assembles a run's experiment again, with the values that its directory remembers.
+
+    Raises:
+        ConfigError: if that does not give the config of the run.
+    """
+    experiment, values = read_run(directory)
+    try:
+        return _assembled_again(experiment, values, registry)
+    except ConfigError as error:
+        raise ConfigError(
+            f"experiment {experiment!r} does not give that config: {error}"
+        ) from error
 
 
 def _assembled_again(name: str, values: dict[str, str], registry: Registry) -> Trainer.Config:

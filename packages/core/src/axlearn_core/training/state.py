@@ -27,7 +27,9 @@ class TrainState:
         learner: the learner's state (an optax state, for one).
         module_state: the parameters that no gradient changes.
         key: [...] uint32, the data of the run's random key.
-        halted: [] bool, whether a loss or gradient was not finite. No later step changes anything.
+        halted: [] bool, whether a loss or gradient was not finite, or a spike that is not skipped.
+            No later step changes anything.
+        seen: what `guards.numbers` remembers of the steps before; by default nothing.
     """
 
     step: jax.Array
@@ -36,6 +38,7 @@ class TrainState:
     module_state: Tree
     key: jax.Array
     halted: jax.Array
+    seen: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
 
 def initial_state(model: Model, learner: Learner, seed: int) -> TrainState:

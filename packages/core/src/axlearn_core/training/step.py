@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from axlearn_core.guards.numbers import Numbers
 from axlearn_core.module import (
     OutputCollection,
     ParameterSpec,
@@ -26,26 +27,33 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Loss]
 
 
-def make_train_step(
+class Gradients(NamedTuple):
+    """What a batch says about the parameters."""
+
+    grads: Tree  # of the mean loss, like the trainable parameters
+    module_state: Tree  # the next
+    metrics: Metrics  # the loss, and what layers report
+
+
+GradientFunction = Callable[[TrainState, Batch], Gradients]
+
+
+def make_gradients(
     model: Model,
-    learner: Learner,
     *,
     accumulation: int = 1,
     compute_dtype: str | None = None,
     gradient_dtype: str | None = None,
     accumulation_dtype: str = "float32",
-) -> TrainStep:
-    """Returns `step(state, batch) -> (state, metrics)`.
+) -> GradientFunction:
+    """Returns `gradients(state, batch)`, of the sum of losses by the sum of weights.
 
-    The loss is the sum over target tokens divided by their total weight, over all micro-batches, so
-    `accumulation=N` gives the update of one batch. If the loss or the gradient is not finite, the
-    state stays as it was and is marked as halted, unless the learner says that it skipped the step.
+    Both sums are over all micro-batches, so `accumulation=N` gives the gradient of one batch.
     """
 
     specs = model.parameter_specs()
 
-    def gradients(state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
-        """Returns the gradient of the mean loss, the next module state, and what to report."""
+    def gradients(state: TrainState, batch: Batch) -> Gradients:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         weight = jnp.maximum(model.target_weight(batch), 1.0)
 
@@ -65,7 +73,9 @@ def make_train_step(
         if accumulation == 1:
             (loss, outputs), grads = gradient(state.params, state.module_state, batch, key)
             module_state = _updated(state.module_state, outputs.state_updates)
-            return grads, module_state, {"loss": loss, **flatten_paths(outputs.summaries)}
+            return Gradients(
+                grads, module_state, {"loss": loss, **flatten_paths(outputs.summaries)}
+            )
 
         def accumulate(
             carry: tuple[Tree, jax.Array, Tree], micro: tuple[Batch, jax.Array]
@@ -86,7 +96,27 @@ def make_train_step(
             (micro_batches, jnp.arange(accumulation)),
         )
         mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), summaries)
-        return grads, module_state, {"loss": loss, **flatten_paths(mean)}
+        return Gradients(grads, module_state, {"loss": loss, **flatten_paths(mean)})
+
+    return gradients
+
+
+def make_train_step(
+    model: Model, learner: Learner, *, numbers: Numbers | None = None, **options: Any
+) -> TrainStep:
+    """Returns `step(state, batch) -> (state, metrics)`.
+
+    If the loss or the gradient is not finite, or a spike to `numbers`, the parameters stay as they
+    were and the state is marked as halted, unless the policy, or the learner, is to skip the step.
+
+    Args:
+        model: gives the loss.
+        learner: gives the update.
+        numbers: judges loss and gradient norm; by default they need but be finite.
+        options: of `make_gradients`.
+    """
+    numbers = numbers or Numbers.default_config().instantiate()
+    gradients = make_gradients(model, **options)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, module_state, metrics = gradients(state, batch)
@@ -102,7 +132,10 @@ def make_train_step(
         if skipped is not None:
             finite |= skipped > 0
             module_state = _chosen(skipped > 0, state.module_state, module_state)
-        goes_on = finite & ~state.halted
+        good, seen = numbers.judge(
+            state.seen, finite, metrics["loss"], update.metrics["gradient_norm"]
+        )
+        goes_on = good & ~state.halted
         changed = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -110,9 +143,12 @@ def make_train_step(
             learner=update.opt_state,
             module_state=module_state,
         )
+        metrics |= {"good": good, "target_tokens": model.target_weight(batch)}
+        if numbers.skips:
+            kept = _chosen(goes_on, changed, dataclasses.replace(state, step=state.step + 1))
+            return dataclasses.replace(kept, seen=seen), metrics | numbers.metrics(seen)
         kept = _chosen(goes_on, changed, state)
-        metrics |= {"finite": finite, "target_tokens": model.target_weight(batch)}
-        return dataclasses.replace(kept, halted=~goes_on), metrics
+        return dataclasses.replace(kept, halted=~goes_on, seen=seen), metrics
 
     return train_step
 

@@ -7,16 +7,19 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
+from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
+from axlearn_core.guards.guards import Guards, Watch
+from axlearn_core.guards.numbers import Rewind, attempt_from
 from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
 from axlearn_core.observe.outlets import Outlets
@@ -45,17 +48,13 @@ from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
 from axlearn_core.training.report import Report
 from axlearn_core.training.result import Result
-from axlearn_core.training.resume import find_checkpoint
+from axlearn_core.training.resume import find_checkpoint, go_on, restore_state
 from axlearn_core.training.run_directory import RunDirectory, describe, open_run
 from axlearn_core.training.share import local_batches
 from axlearn_core.training.state import TrainState, split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
 from axlearn_core.training.summary import closing_lines, goodput_line, summary_lines
-
-
-class NonFiniteError(UserError):
-    """The loss or the gradient became infinite or NaN."""
 
 
 class _Session(NamedTuple):
@@ -68,6 +67,7 @@ class _Session(NamedTuple):
     checkpointer: Checkpointer
     stop: StopRequest
     clock: Clock
+    watch: Watch
 
 
 class Trainer(Configurable):
@@ -90,6 +90,7 @@ class Trainer(Configurable):
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
         offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
+        guards: Guards.Config = Guards.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
         profile: Profiler.Config = Profiler.default_config()
@@ -106,6 +107,7 @@ class Trainer(Configurable):
         # field that is missing.
         self.model: Model = config.model.instantiate(name="model")
         self.input: Input = config.input.instantiate()
+        self.guards: Guards = config.guards.instantiate()
         self.evaluations: list[Evaluation] = [
             evaluation.instantiate(name=name) for name, evaluation in config.evaluations.items()
         ]
@@ -132,6 +134,7 @@ class Trainer(Configurable):
             offload_optimizer=cfg.offload_optimizer,
             gradient_dtype=cfg.gradient_dtype,
             accumulation_dtype=cfg.accumulation_dtype,
+            numbers=self.guards.numbers,
         )
 
     def placement(self, devices: Sequence[jax.Device] | None = None) -> Placement:
@@ -148,6 +151,7 @@ class Trainer(Configurable):
         changes: Sequence[str] = (),
         progress: Progress | None = None,
         began: float | None = None,
+        accept_changes: bool = False,
     ) -> Result:
         """Trains from the newest checkpoint in `directory`, or from scratch, to `max_step`.
 
@@ -159,6 +163,8 @@ class Trainer(Configurable):
             changes: lines that say what differs from the experiment and where that was set.
             progress: where to print; standard output by default.
             began: when work on the session began (Unix seconds), if that was before this call.
+            accept_changes: whether to go on though config, plugins or data are not those with
+                which the run was trained so far.
 
         Raises:
             UserError: for what the user can mend; everything saved so far stays intact.
@@ -174,7 +180,7 @@ class Trainer(Configurable):
         }
         use_compile_cache(self.config.compile_cache)
         with (
-            open_run(directory, self.config, facts) as run,
+            open_run(directory, self.config, facts, accept_changes=accept_changes) as run,
             stopping_on_signals(progress.say) as stop,
         ):
             clock = Clock(run.path if is_first() else None, began=began)
@@ -205,7 +211,27 @@ class Trainer(Configurable):
             program, self.input.batch_shape(), cfg.max_step, experiment, changes, run.path
         ):
             progress.say(line)
+        rewound: Rewind | None = None
+        while True:
+            try:
+                return self._attempt(run, stop, clock, progress, experiment, program, rewound)
+            except Rewind as rewind:
+                # Without what its traceback holds, such as the train state.
+                rewound = rewind.with_traceback(None)
+                run = run._replace(changes=[], is_new=False)  # which was told
 
+    def _attempt(
+        self,
+        run: RunDirectory,
+        stop: StopRequest,
+        clock: Clock,
+        progress: Progress,
+        experiment: str,
+        program: Program,
+        rewound: Rewind | None,
+    ) -> Result:
+        """Trains from the newest checkpoint to the end, or to where the run has to go back."""
+        cfg = self.config
         newest = find_checkpoint(run, self.input, progress, clock)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
@@ -222,14 +248,15 @@ class Trainer(Configurable):
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
         state: TrainState = (
-            restore(newest.path, program.state) if newest else program.initial_state()
+            restore_state(newest.path, facts, program) if newest else program.initial_state()
         )
         batches = local_batches(self.input, program.placement)
-        if newest:
-            batches.set_state(facts["input"])
+        attempt = attempt_from(first, facts, rewound)
+        go_on(batches, attempt.input_state, run, progress)
 
         # Both the compiler and the input work from here on.
-        with contextlib.closing(Prefetcher(batches, program.placement)) as prefetcher:
+        prefetching = Prefetcher(batches, program.placement, timeout=cfg.guards.input_timeout)
+        with contextlib.closing(prefetching) as prefetcher:
             with clock.phase("compile"):
                 train_step, trace_seconds, compile_seconds, memory = compiling.result()
             clock.record(
@@ -256,8 +283,13 @@ class Trainer(Configurable):
             )
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
-            session = _Session(program, train_step, prefetcher, report, checkpointer, stop, clock)
-            with clock.phase("step"):
+            watching = self.guards.watching(
+                program, train_step, self.input.batch_shape(), attempt, run.path, progress.say
+            )
+            with watching as watch, clock.phase("step"):
+                session = _Session(
+                    program, train_step, prefetcher, report, checkpointer, stop, clock, watch
+                )
                 step, reason = self._train(state, first, session)
         result = Result(step, reason, report.last)
         progress.say(goodput_line(clock.account()))
@@ -268,37 +300,40 @@ class Trainer(Configurable):
 
     def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
         """Makes the steps after `step`; returns the last one and why it was that."""
-        program, train_step, prefetcher, report, checkpointer, stop, clock = session
+        program, train_step, prefetcher, report, checkpointer, stop, clock, watch = session
         first, max_step, reason = step, self.config.max_step, "failed"
-        under_way = MetricsQueue()
+        under_way = MetricsQueue(in_step=self.guards.numbers.rewinds)
         try:
             for batch, input_state in clock.waiting(prefetcher):
+                watch.before_step(step + 1, state, batch, input_state)
                 with self.profiler.step(step + 1, state):
                     state, metrics = train_step(state, batch)
                 step += 1
                 under_way.add(step, metrics)
                 for arrived in under_way.arrived():
-                    self._check_and_report(arrived, report, prefetcher.waited)
+                    _check_and_report(arrived, session)
                 for saved in checkpointer.poll():
                     report.saved(*saved)
 
                 last = stop.reached(step) or step == max_step  # a later signal ends the next step
+                watch.after_step(step, state, saves=last or checkpointer.due(step))
                 evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
                 if evaluations or last or checkpointer.due(step):
                     for arrived in under_way.drain():
-                        self._check_and_report(arrived, report, prefetcher.waited)
+                        _check_and_report(arrived, session)
                     for evaluation in evaluations:
                         with clock.phase("eval"):
-                            values = evaluation.run(program, state)
+                            values = evaluation.run(program, state, partial(watch.alive, step))
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
                     if last or checkpointer.due(step):
                         self._save(session, step, state, input_state)
+                    watch.alive(step)
                     report.resumed_timing(step, prefetcher.waited)
                 if last:
                     break
             else:
                 for arrived in under_way.drain():
-                    self._check_and_report(arrived, report, prefetcher.waited)
+                    _check_and_report(arrived, session)
                 if step > first and not checkpointer.due(step):
                     self._save(session, step, state, input_state)
                 _finish(checkpointer, clock)
@@ -309,6 +344,9 @@ class Trainer(Configurable):
             _finish(checkpointer, clock)
             reason = "completed" if step == max_step else stop.reason or "interrupted"
             return step, reason
+        except Rewind as rewind:
+            reason = str(rewind)
+            raise
         except Exception as error:
             reason = f"failed: {error}"
             raise
@@ -325,7 +363,7 @@ class Trainer(Configurable):
         start = time.perf_counter()
         with session.clock.phase("checkpoint"):
             session.report.flush()  # the checkpoint must not be ahead of what is written
-            facts = self._facts(input_state, session.report)
+            facts = self._facts(input_state, session)
             session.checkpointer.save(step, state, facts, self._config_texts())
         stalled = time.perf_counter() - start
         session.clock.record("checkpoint_started", stall_seconds=stalled)
@@ -345,23 +383,14 @@ class Trainer(Configurable):
             readings=utilization.readings,
         )
 
-    def _check_and_report(self, metrics: StepMetrics, report: Report, waited: float) -> None:
-        report.step(metrics, waited=waited)
-        if not metrics.values["finite"]:
-            raise NonFiniteError(
-                f"step {metrics.step}: the loss ({float(metrics.values['loss'])}) or the gradient "
-                f"norm ({float(metrics.values['gradient_norm'])}) is not finite. Nothing was "
-                "updated from there on, and the last checkpoint is intact. Lower the learning "
-                "rate, clip more tightly, or look at this step's data"
-            )
-
-    def _facts(self, input_state: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    def _facts(self, input_state: Mapping[str, Any], session: _Session) -> dict[str, Any]:
         return {
             "input": input_state,
             "input_description": self.input.describe(),
             "plugins": get_registry().fingerprint(),
             "config_hash": config_hash(self.config),
-            "values": dict(report.last),  # as of now: it is written while the run goes on
+            "guards": session.watch.facts(),
+            "values": dict(session.report.last),  # as of now: it is written while the run goes on
         }
 
     def _session_facts(self, experiment: str, run: RunDirectory) -> dict[str, Any]:
@@ -394,6 +423,11 @@ class Trainer(Configurable):
         except ConfigError as error:  # a component that no plugin registers, used from Python
             texts["config.json.missing"] = str(error)
         return texts
+
+
+def _check_and_report(metrics: StepMetrics, session: _Session) -> None:
+    session.report.step(metrics, waited=session.prefetcher.waited)
+    session.watch.arrived(metrics)
 
 
 def _finish(checkpointer: Checkpointer, clock: Clock) -> None:

@@ -39,7 +39,10 @@ class SentencePieceTokenizer(Tokenizer):
         if not path.is_file():
             raise UserError(f"there is no SentencePiece model at {path}; set path to a .model file")
         self._model = path.read_bytes()
-        self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model)
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model)
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"{path} is no SentencePiece model: {error}") from error
         self.vocab_size = self._processor.vocab_size()
         self.eos_id = self._processor.eos_id()
         self.bos_id = self._or_eos(self._processor.bos_id())

@@ -1,0 +1,37 @@
+"""A real process that hangs, and the one that a supervisor would start after it."""
+
+import os
+import subprocess
+import sys
+
+from axlearn_core.guards.watchdog import EXIT_HUNG
+
+SECONDS = 300  # far beyond what a process takes, so that a test that hangs comes to its end
+
+
+def train(folder, *words):
+    command = [sys.executable, "-m", "axlearn_core.cli.main", "train"]
+    return subprocess.run(
+        [*command, "axlearn_core.testing.faults:experiment", "--dir", "run", *words],
+        cwd=folder,
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def test_a_run_that_hangs_ends_with_its_stacks_and_goes_on_when_it_is_started_again(tmp_path):
+    words = ("checkpoint.every=3", "max_step=12")
+    hangs = ("input.hangs_at=7", "guards.input_timeout=null", "guards.watchdog.timeout=10")
+    hung = train(tmp_path, *words, *hangs)
+    assert hung.returncode == EXIT_HUNG, hung
+    assert "nothing was finished for 10 s" in hung.stderr
+    stacks = (tmp_path / "run/faults/stacks-of-process-0.txt").read_text()
+    for text in (hung.stderr, stacks):
+        assert "testing/faults.py" in text and "training/trainer.py" in text
+    # `hangs_at` is a part of the config, so that mending it is a change of that.
+    again = train(tmp_path, *words, "--accept-changes")
+    assert again.returncode == 0, again
+    assert "changed since the last session: input.hangs_at: 7 -> null" in again.stdout
+    assert "resuming from step " in again.stdout and "done: step 12" in again.stdout
