@@ -9,15 +9,15 @@ from axlearn_core.cli.plan_report import between, part_bytes, seconds, verdict
 from axlearn_core.observe.progress import count, size
 from axlearn_core.plan.record import Memory, Plan
 
-_PARTS = ("parameters", "optimizer", "other state", "temporary")
+_PARTS = ("parameters", "optimizer", "other state", "activations", "temporary")
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2733; --soft: #5c6875; --back: #fbfcfd;
-  --line: #d9e0e7; --a: #2f6fbb; --b: #d9822b; --c: #8a63b8; --d: #2d9d78; --bad: #c23b3b;
-  --good: #23805f; }
+  --line: #d9e0e7; --a: #2f6fbb; --b: #d9822b; --c: #8a63b8; --d: #2d9d78; --e: #8793a0;
+  --bad: #c23b3b; --good: #23805f; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6ebf0; --soft: #9aa7b4; --back: #14191f;
-  --line: #323c47; --a: #62a0ea; --b: #f0a45d; --c: #b795e0; --d: #5cc9a3; --bad: #f08080;
-  --good: #6fd3ae; } }
+  --line: #323c47; --a: #62a0ea; --b: #f0a45d; --c: #b795e0; --d: #5cc9a3; --e: #7c8896;
+  --bad: #f08080; --good: #6fd3ae; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
   margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.35rem; margin: 0; overflow-wrap: anywhere; }
@@ -106,7 +106,7 @@ def _memory(memory: Memory) -> str:
 
 
 def _coloured() -> Iterable[tuple[str, str]]:
-    return zip(_PARTS, "abcd", strict=True)
+    return zip(_PARTS, "abcde", strict=True)
 
 
 def _bar(parts: Sequence[tuple[float, str]], mark: float | None, label: str) -> str:
