@@ -132,7 +132,7 @@ def test_plans_are_compared_where_they_differ(plan: Plan) -> None:
 )
 def test_the_compilers_refusal_is_read(trainer: Trainer, message: str, peak: float) -> None:
     program = trainer.program(trainer.placement(target().devices))
-    memory = _refused(message, program, target())
+    memory = _refused(message, program, target(), 64)
     assert memory.limit == int(15.75 * 2**30)
     assert memory.peak == pytest.approx(peak * 2**30, rel=1e-4)
     assert memory.fits is False

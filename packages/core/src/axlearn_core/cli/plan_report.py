@@ -86,6 +86,8 @@ def advices(plan: Plan) -> list[str]:
         "mesh_shape={fsdp: -1}: parameters and optimizer state split over all devices",
         "more devices, over which they are split",
     )
+    if set(plan.mesh_shape) == {"fsdp"}:  # they are
+        shards = shards[1:]
     first, second = (activations, shards) if computed > memory.state else (shards, activations)
     search = f"axl plan {plan.experiment} --search --hardware {plan.target}"
     return [*first, second[0], f"{search}: what fits, and how fast it is"]

@@ -71,8 +71,12 @@ def plan_by_compiling(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise DoesNotFitError(_refused(str(error), program, target), str(error)) from error
+        batch = bytes_per_device(program.batch_structs(shape))
+        memory = _refused(str(error), program, target, batch)
+        raise DoesNotFitError(memory, str(error)) from error
     seconds = time.perf_counter() - start
+    counted = _activations(trainer, target)
+    memory = _memory(compiled.memory_analysis(), program, target).with_activations(counted)
     reading = read_program(compiled.as_text() or "", mesh, flops_of_kernels(choices))
     sent = traffic(reading.collectives, network_of(target, mesh))
     model_flops = trainer.model.flops_per_step({name: dims for name, (dims, _) in shape.items()})
@@ -88,9 +92,7 @@ def plan_by_compiling(
         model_flops=model_flops or 0.0,
         flops=reading.flops,
         bytes_accessed=reading.bytes_accessed,
-        memory=_memory(compiled.memory_analysis(), program, target).with_activations(
-            _activations(trainer, target)
-        ),
+        memory=memory,
         traffic=sent,
         **speed(
             target,
@@ -102,7 +104,7 @@ def plan_by_compiling(
             dtype=dtype,
         )._asdict(),
         largest=largest(program.state),
-        notes=tuple(_notes(compiled.memory_analysis(), reading, target)),
+        notes=tuple(_notes(compiled.memory_analysis(), reading, target, memory, counted)),
         compile_seconds=seconds,
     )
 
@@ -136,12 +138,12 @@ _USED = re.compile(rf"Used {_GIVEN}B? of {_GIVEN}B? hbm")
 _TEMPORARIES = re.compile(rf"temporaries \({_GIVEN}\) exceeds available HBM \({_GIVEN}\)")
 
 
-def _refused(message: str, program: Program, target: Target) -> Memory:
-    """Reads what the compiler says that it needs."""
+def _refused(message: str, program: Program, target: Target, batch: int) -> Memory:
+    """Reads what the compiler says that it needs; of the batch it has so many bytes."""
     state = program.state
     parameters, optimizer = bytes_per_device(state.params), bytes_per_device(state.learner)
     others = bytes_per_device([state.module_state, state.step, state.key, state.halted])
-    known = Memory(parameters, optimizer, others, 0, 0, memory_limit(target))
+    known = Memory(parameters, optimizer, others + batch, 0, 0, memory_limit(target))
     if used := _USED.search(message):
         needed, limit = _bytes(used[1], used[2]), _bytes(used[3], used[4])
         return replace(known, temporary=max(0, needed - known.peak), limit=limit)
@@ -155,11 +157,18 @@ def _bytes(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def _notes(analysis: Any, reading: ProgramReading, target: Target) -> list[str]:
+def _notes(
+    analysis: Any, reading: ProgramReading, target: Target, memory: Memory, counted: int
+) -> list[str]:
     notes = [
         f"compiled for {target.devices and target.devices[0].device_kind}, nothing allocated",
         "activations are counted in the trace of the step; temporary is what the compiler adds",
     ]
+    if counted > memory.activations:
+        notes.append(
+            f"{counted} bytes of activations were counted, more than all that the compiler keeps "
+            "in this memory: it makes some again, or keeps them on the chip"
+        )
     host = int(analysis.host_argument_size_in_bytes) + int(analysis.host_temp_size_in_bytes)
     if host:
         notes.append(f"{host} bytes for each device lie in the host's memory, beside these")
