@@ -82,7 +82,7 @@ def advices(plan: Plan) -> list[str]:
         "accumulation=2, or a smaller input.batch_size: activations are of one micro-batch",
         "a remat policy that saves less, such as model.**.remat.save=block_hidden",
     )
-    shards = (
+    shards: tuple[str, ...] = (
         "mesh_shape={fsdp: -1}: parameters and optimizer state split over all devices",
         "more devices, over which they are split",
     )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from axlearn_core.kernels import Choice, kernel_of, scope_of
 from axlearn_core.plan.hlo import Instruction
-
-FlopsOfKernel = Callable[[Instruction], float | None]
-"""Returns the floating-point operations of one call of a kernel, None if nobody tells."""
+from axlearn_core.plan.reading import FlopsOfKernel
 
 # `jax.named_scope` of `scope_of` is part of the op_name, the innermost one last.
 _SCOPE: Final = re.compile(r"kernel_[0-9a-f]{8}")
@@ -34,7 +32,3 @@ def flops_of_kernels(choices: Iterable[Choice]) -> FlopsOfKernel:
         return float(count(choice.spec, program))
 
     return flops
-
-
-def unknown(line: Instruction) -> None:
-    """Tells nothing of any kernel."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from axlearn_core.plan.collectives import Collective, collectives
 from axlearn_core.plan.execution import Unroller
 from axlearn_core.plan.hlo import Computation, HloProgram, Instruction, parse_hlo
-from axlearn_core.plan.kernels import FlopsOfKernel, unknown
 from axlearn_core.plan.memory_traffic import memory_bytes
 from axlearn_core.plan.operations import is_opaque_kernel, matrix_flops
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
+
+
+FlopsOfKernel = Callable[[Instruction], float | None]
+"""Returns the floating-point operations of one call of an opaque kernel, None if nobody tells."""
 
 
 class Kernel(NamedTuple):
@@ -52,7 +55,9 @@ class ProgramReading:
         )
 
 
-def read_program(text: str, mesh: Mesh, flops_of_kernel: FlopsOfKernel = unknown) -> ProgramReading:
+def read_program(
+    text: str, mesh: Mesh, flops_of_kernel: FlopsOfKernel = lambda line: None
+) -> ProgramReading:
     """Reads a compiled program.
 
     Args:
