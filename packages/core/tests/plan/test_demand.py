@@ -94,6 +94,20 @@ def test_what_the_backward_pass_needs_is_kept_for_every_layer(layers: Census) ->
     assert kept + gradients <= needs(layers).peak <= 1.5 * (kept + gradients)
 
 
+def test_activations_are_what_the_backward_pass_reads(layers: Census) -> None:
+    # Of each layer its input, and of sin(h) the sine and the cosine; then the last layer's output.
+    # Neither the gradients nor what exists within a layer are among it.
+    entries = LAYERS * (ROWS * EMBED + 2 * ROWS * MLP) + ROWS * EMBED
+    assert sum(array.bytes for array in layers.kept) == 4 * entries
+
+
+def test_activations_are_divided_as_their_axes_are(layers: Census) -> None:
+    division = Division({"data": 2, "model": 4}, RULES, accumulation=8)
+    wide = LAYERS * 2 * ROWS * MLP / 4  # "mlp" lies over "model"
+    narrow = (LAYERS + 1) * ROWS * EMBED
+    assert sum(map(division.bytes, layers.kept)) == 4 * (wide + narrow) / 2 / 8
+
+
 def test_a_parameter_that_no_round_changes_is_gathered_once() -> None:
     def repeated(x: jax.Array, weight: jax.Array) -> jax.Array:
         return jax.lax.scan(lambda x, _: (x @ weight, None), x, length=5)[0]

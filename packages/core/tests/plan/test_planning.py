@@ -87,21 +87,21 @@ def test_a_file_that_is_no_plan_says_how_to_make_one() -> None:
 
 
 def crowded(plan: Plan) -> Plan:
-    return replace(plan, memory=Memory(2**30, 2**31, 0, 6 * 2**30, 8 * 2**30))
+    return replace(plan, memory=Memory(2**30, 2**31, 0, 2 * 2**30, 4 * 2**30, 8 * 2**30))
 
 
 def test_what_does_not_fit_says_by_how_much_and_what_to_try(plan: Plan) -> None:
     text = report(crowded(plan))
     assert "of 8 GiB: does not fit, 1 GiB too much" in text
-    assert re.search(r"\[#+=+-+\|-+\]", text)
+    assert re.search(r"\[#+=+-+~+\|~+\]", text)
     assert "try: accumulation=2" in text
     assert "try: axl plan tiny --search --hardware cpu-host-8" in text
 
 
 def test_what_fits_says_what_is_left(plan: Plan) -> None:
-    roomy = replace(plan, memory=Memory(2**30, 2**30, 0, 2**30, 12 * 2**30))
-    assert "fits, 9 GiB (75%) to spare" in report(roomy)
-    assert f"[{'#' * 5}{'=' * 5}{'-' * 5}{'.' * 45}]" in report(roomy)
+    roomy = replace(plan, memory=Memory(2**30, 2**30, 0, 2**30, 2**30, 12 * 2**30))
+    assert "fits, 8 GiB (67%) to spare" in report(roomy)
+    assert f"[{'#' * 5}{'=' * 5}{'-' * 5}{'~' * 5}{'.' * 40}]" in report(roomy)
 
 
 def test_the_page_loads_nothing_and_knows_light_dark_and_phones(plan: Plan) -> None:
@@ -132,7 +132,7 @@ def test_plans_are_compared_where_they_differ(plan: Plan) -> None:
 )
 def test_the_compilers_refusal_is_read(trainer: Trainer, message: str, peak: float) -> None:
     program = trainer.program(trainer.placement(target().devices))
-    memory = _refused(message, program, target())
+    memory = _refused(message, program, target(), 64)
     assert memory.limit == int(15.75 * 2**30)
     assert memory.peak == pytest.approx(peak * 2**30, rel=1e-4)
     assert memory.fits is False

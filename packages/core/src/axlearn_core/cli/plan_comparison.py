@@ -36,6 +36,7 @@ def _rows(first: Plan, second: Plan) -> Iterator[_Row]:
         "memory: parameters": (lambda plan: plan.memory.parameters, size),
         "memory: optimizer": (lambda plan: plan.memory.optimizer, size),
         "memory: other state": (lambda plan: plan.memory.other_state, size),
+        "memory: activations": (lambda plan: plan.memory.activations, size),
         "memory: temporary": (lambda plan: plan.memory.temporary, size),
         "memory: peak": (lambda plan: plan.memory.peak, size),
         "memory: limit": (lambda plan: plan.memory.limit, size),

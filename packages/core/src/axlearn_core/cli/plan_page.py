@@ -10,7 +10,7 @@ from axlearn_core.cli.plan_report import between, part_bytes, seconds, verdict
 from axlearn_core.observe.progress import count, size
 from axlearn_core.plan.record import Memory, Plan
 
-_PARTS = ("parameters", "optimizer", "other state", "temporary")
+_PARTS = ("parameters", "optimizer", "other state", "activations", "temporary")
 
 
 def page(plan: Plan) -> str:
@@ -66,7 +66,7 @@ def _memory(memory: Memory) -> str:
 
 
 def _coloured() -> Iterable[tuple[str, str]]:
-    return zip(_PARTS, "abcd", strict=True)
+    return zip(_PARTS, (*"abcd", "quiet"), strict=True)
 
 
 def _times(plan: Plan) -> str:

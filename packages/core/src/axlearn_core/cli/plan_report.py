@@ -9,7 +9,13 @@ from axlearn_core.observe.progress import count, size
 from axlearn_core.plan.record import Memory, Plan, Range
 
 _BAR = 60  # characters for all of a device's memory
-_PARTS = (("parameters", "#"), ("optimizer", "="), ("other state", "+"), ("temporary", "-"))
+_PARTS = (
+    ("parameters", "#"),
+    ("optimizer", "="),
+    ("other state", "+"),
+    ("activations", "-"),
+    ("temporary", "~"),
+)
 
 
 def report(plan: Plan) -> str:
@@ -71,16 +77,18 @@ def _bar(memory: Memory) -> str:
 def advices(plan: Plan) -> list[str]:
     """Returns what could make it fit, what helps most first."""
     memory = plan.memory
-    state = memory.parameters + memory.optimizer
+    computed = memory.activations + memory.temporary
     activations = (
         "accumulation=2, or a smaller input.batch_size: activations are of one micro-batch",
         "a remat policy that saves less, such as model.**.remat.save=block_hidden",
     )
-    shards = (
+    shards: tuple[str, ...] = (
         "mesh_shape={fsdp: -1}: parameters and optimizer state split over all devices",
         "more devices, over which they are split",
     )
-    first, second = (activations, shards) if memory.temporary > state else (shards, activations)
+    if set(plan.mesh_shape) == {"fsdp"}:  # they are
+        shards = shards[1:]
+    first, second = (activations, shards) if computed > memory.state else (shards, activations)
     search = f"axl plan {plan.experiment} --search --hardware {plan.target}"
     return [*first, second[0], f"{search}: what fits, and how fast it is"]
 

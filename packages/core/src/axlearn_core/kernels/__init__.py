@@ -6,6 +6,7 @@ from axlearn_core.kernels.attention import (
     ContextAttentionSpec,
     attention,
 )
+from axlearn_core.kernels.attention_flops import attention_flops
 from axlearn_core.kernels.biases import BucketedBias, LinearBias, ScoreBias
 from axlearn_core.kernels.cross_entropy import (
     CrossEntropyInputs,
@@ -40,7 +41,9 @@ from axlearn_core.kernels.selection import (
     KernelError,
     candidates_of,
     choose,
+    kernel_of,
     recording_choices,
+    scope_of,
     select,
 )
 from axlearn_core.kernels.targets import SoftTargets, Targets
@@ -72,18 +75,21 @@ __all__ = [
     "SoftTargets",
     "Targets",
     "attention",
+    "attention_flops",
     "candidates_of",
     "causal",
     "choose",
     "chunk",
     "cross_entropy",
     "full",
+    "kernel_of",
     "norm",
     "prefix",
     "quantized_matmul",
     "ragged_matmul",
     "recording_choices",
     "same_segment",
+    "scope_of",
     "select",
     "soft_cap",
     "split_segments",

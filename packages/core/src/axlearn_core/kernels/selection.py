@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import zlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import jax
 
 from axlearn_core.config import near_names
 from axlearn_core.errors import UserError
@@ -25,6 +28,10 @@ class Kernel(Protocol):
     A spec says what one device computes. The ops norm and cross_entropy leave it to the compiler
     to split a kernel of plain JAX over devices, which then gets whole arrays; a kernel that the
     compiler cannot split, such as one of Pallas, has `opaque = True` and gets a device's parts.
+
+    What the compiler cannot look into, it cannot count either. Such a kernel has one more member,
+    `flops(spec, program) -> float`: the floating-point operations of one of the programs that it
+    puts into the compiled one, of which `program` holds the name. Plans add them up.
     """
 
     priority: int  # the highest is asked first: reference 0, plain JAX 10, hardware's own 100
@@ -78,6 +85,8 @@ _choosing_only: contextvars.ContextVar[bool] = contextvars.ContextVar(
 def recording_choices(*, choosing_only: bool = False) -> Iterator[list[Choice]]:
     """Collects the distinct choices made while tracing inside the block, in their order.
 
+    What each of the kernels computes is traced in a scope of its own, see `scope_of`.
+
     Args:
         choosing_only: Traces the reference, of priority 0, or what comes nearest, in place of the
             kernel that is chosen, for machines on which that cannot even be traced.
@@ -115,7 +124,35 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
         kernels, _ = _load(_candidates(get_registry(), op), spec)
         able = [kernel for _, kernel in kernels if kernel.supports(spec) is None]
         return min(able, key=lambda kernel: abs(kernel.priority), default=kernel)
-    return kernel
+    return _Scoped(kernel, scope_of(choice)) if _recordings.get() else kernel
+
+
+def scope_of(choice: Choice) -> str:
+    """Returns the name, part of each op_name, under which a recorded choice is in the program."""
+    text = repr((choice.op, choice.spec, choice.name))
+    return f"kernel_{zlib.crc32(text.encode()):08x}"
+
+
+class _Scoped:
+    """A kernel whose operations carry a name."""
+
+    def __init__(self, kernel: Kernel, scope: str):
+        self.priority = kernel.priority
+        self.opaque = getattr(kernel, "opaque", False)
+        self._kernel = kernel
+        self._scope = scope
+
+    def supports(self, spec: Any) -> str | None:
+        return self._kernel.supports(spec)
+
+    def __call__(self, spec: Any, inputs: Any) -> Any:
+        with jax.named_scope(self._scope):
+            return self._kernel(spec, inputs)
+
+
+def kernel_of(choice: Choice) -> Kernel:
+    """Returns the kernel that was chosen."""
+    return _choose(get_registry(), choice.op, choice.spec, choice.name)[1]
 
 
 def is_kernel(op: str, name: str) -> bool:

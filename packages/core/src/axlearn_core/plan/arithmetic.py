@@ -112,6 +112,11 @@ def plan_of(
     )
 
 
+def activation_bytes(blueprint: Blueprint, division: Division) -> int:
+    """Returns what the forward pass of a (micro-)batch keeps for the backward pass, on a device."""
+    return sum(map(division.bytes, blueprint.census.kept))
+
+
 def _traffic(
     needs: Demand, division: Division, target: Target, slow: Mapping[str, int]
 ) -> tuple[Traffic, ...]:
@@ -180,11 +185,13 @@ def _memory(blueprint: Blueprint, division: Division, needs: Demand, target: Tar
             other += size
     # Micro-batches add their gradients to those of all before them.
     sums = held[PARAMETERS] if division.accumulation > 1 else 0
+    activations = activation_bytes(blueprint, division)
     return Memory(
         parameters=held[PARAMETERS],
         optimizer=held[OPTIMIZER],
         other_state=other,
-        temporary=needs.peak + sums,
+        activations=activations,
+        temporary=needs.peak - activations + sums,
         limit=memory_limit(target),
     )
 

@@ -8,7 +8,7 @@ then arithmetic: see `demand`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -55,11 +55,13 @@ class Census:
 
     Attributes:
         body: the program.
+        kept: activations: what the forward pass leaves behind for the backward pass to read.
         names: bytes of what layers name with `checkpoint_name`, of one layer and all devices.
         notes: what could not be counted.
     """
 
     body: Body
+    kept: tuple[Array, ...]
     names: Mapping[str, int]
     notes: tuple[str, ...]
 
@@ -94,7 +96,8 @@ def take_census(
         closed.jaxpr,
         [recorder.outside(array, path) for array, path in zip(arguments, parameters, strict=True)],
     )
-    return Census(recorder.body(), found.names, tuple(sorted(found.notes)))
+    kept = tuple(recorder.kept())
+    return Census(recorder.body(), kept, found.names, tuple(sorted(found.notes)))
 
 
 @dataclass
@@ -113,14 +116,28 @@ class _Recorder:
         self._found = found
         self._steps: list[Step] = []
         self._buffers: dict[int, Array] = {}  # that this body makes
+        self._made_at: dict[int, int] = {}
         self._last_use: dict[int, int] = {}
         self._next = 0
+        self._backward: int | None = None  # the step with which the backward pass begins
 
     def body(self) -> Body:
         for root, step in self._last_use.items():
             if root in self._buffers:
                 self._steps[step].freed.append(self._buffers[root])
         return Body(self._steps)
+
+    def kept(self) -> Iterator[Array]:
+        """Yields what exists between the forward and the backward pass and is used after that.
+
+        Parameters in another dtype, and gradients that a forward pass makes, are not among it.
+        """
+        start, parameters = self._backward, {tuple(sorted(shape)) for shape in self._found.known}
+        for root, array in self._buffers.items():
+            if start is None or not self._made_at[root] < start <= self._last_use[root]:
+                continue
+            if "batch" in array.names or tuple(sorted(array.shape)) not in parameters:
+                yield array
 
     def outside(self, array: Array, parameter: str | None = None) -> Value:
         """Returns the value of what is there before the body runs."""
@@ -145,6 +162,8 @@ class _Recorder:
 
     def _visit(self, eqn: JaxprEqn, args: list[Value]) -> list[Value]:
         name = eqn.primitive.name
+        if self._backward is None and str(eqn.source_info.name_stack).startswith("transpose("):
+            self._backward = len(self._steps)  # that is how jax calls what it transposes
         called = _called(eqn)
         if called is not None:
             return self.run(called, args)
@@ -317,6 +336,7 @@ class _Recorder:
             value = self.outside(array)
             (root,) = value.roots
             self._buffers[root] = array
+            self._made_at[root] = len(self._steps) - 1
             step.made.append(array)
             values.append(value)
         self._use(*values)

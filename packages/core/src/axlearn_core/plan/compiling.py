@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.sharding import Mesh
 
+from axlearn_core.kernels import recording_choices
 from axlearn_core.module import parameter_count
+from axlearn_core.plan.arithmetic import activation_bytes, division_on
+from axlearn_core.plan.blueprint import draw
+from axlearn_core.plan.kernels import flops_of_kernels
 from axlearn_core.plan.network import network_of, traffic
 from axlearn_core.plan.placed import bytes_per_device, largest
 from axlearn_core.plan.reading import ProgramReading, read_program
@@ -57,18 +61,23 @@ def plan_by_compiling(
     shape = trainer.input.batch_shape()
     program = trainer.program(trainer.placement(target.devices))
     program.check_batch("input", shape, accumulation=trainer.config.accumulation)
+    mesh = program.placement.mesh
+    assert isinstance(mesh, Mesh)
     start = time.perf_counter()
-    lowered = program.lower_train_step(shape)
+    with recording_choices() as choices:
+        lowered = program.lower_train_step(shape)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise DoesNotFitError(_refused(str(error), program, target), str(error)) from error
+        batch = bytes_per_device(program.batch_structs(shape))
+        memory = _refused(str(error), program, target, batch)
+        raise DoesNotFitError(memory, str(error)) from error
     seconds = time.perf_counter() - start
-    mesh = program.placement.mesh
-    assert isinstance(mesh, Mesh)
-    reading = read_program(compiled.as_text() or "", mesh)
+    counted = _activations(trainer, target)
+    memory = _memory(compiled.memory_analysis(), program, target).with_activations(counted)
+    reading = read_program(compiled.as_text() or "", mesh, flops_of_kernels(choices))
     sent = traffic(reading.collectives, network_of(target, mesh))
     model_flops = trainer.model.flops_per_step({name: dims for name, (dims, _) in shape.items()})
     dtype = trainer.config.compute_dtype or "float32"
@@ -83,7 +92,7 @@ def plan_by_compiling(
         model_flops=model_flops or 0.0,
         flops=reading.flops,
         bytes_accessed=reading.bytes_accessed,
-        memory=_memory(compiled.memory_analysis(), program, target),
+        memory=memory,
         traffic=sent,
         **speed(
             target,
@@ -95,7 +104,7 @@ def plan_by_compiling(
             dtype=dtype,
         )._asdict(),
         largest=largest(program.state),
-        notes=tuple(_notes(compiled.memory_analysis(), reading, target)),
+        notes=tuple(_notes(compiled.memory_analysis(), reading, target, memory, counted)),
         compile_seconds=seconds,
     )
 
@@ -105,13 +114,21 @@ def _exposed_bytes(reading: ProgramReading, target: Target, dtype: str) -> float
     return reading.exposed_bytes(peak / bandwidth) if peak and bandwidth else 0.0
 
 
+def _activations(trainer: Trainer, target: Target) -> int:
+    """Returns what a device keeps for the backward pass, which compilers do not tell apart."""
+    cfg = trainer.config
+    sizes, _ = target.mesh_sizes(cfg.mesh_shape, cfg.slow_mesh_shape)
+    division = division_on(target, sizes, cfg.sharding_rules, cfg.accumulation)
+    return activation_bytes(draw(trainer), division)
+
+
 def _memory(analysis: Any, program: Program, target: Target) -> Memory:
     state = program.state
     parameters, optimizer = bytes_per_device(state.params), bytes_per_device(state.learner)
     others = int(analysis.argument_size_in_bytes) - parameters - optimizer
     new = int(analysis.output_size_in_bytes) - int(analysis.alias_size_in_bytes)
     temporary = int(analysis.temp_size_in_bytes) + new + int(analysis.generated_code_size_in_bytes)
-    return Memory(parameters, optimizer, max(others, 0), temporary, memory_limit(target))
+    return Memory(parameters, optimizer, max(others, 0), 0, temporary, memory_limit(target))
 
 
 _GIVEN = r"([\d.]+)([KMGT]?)"
@@ -121,12 +138,12 @@ _USED = re.compile(rf"Used {_GIVEN}B? of {_GIVEN}B? hbm")
 _TEMPORARIES = re.compile(rf"temporaries \({_GIVEN}\) exceeds available HBM \({_GIVEN}\)")
 
 
-def _refused(message: str, program: Program, target: Target) -> Memory:
-    """Reads what the compiler says that it needs."""
+def _refused(message: str, program: Program, target: Target, batch: int) -> Memory:
+    """Reads what the compiler says that it needs; of the batch it has so many bytes."""
     state = program.state
     parameters, optimizer = bytes_per_device(state.params), bytes_per_device(state.learner)
     others = bytes_per_device([state.module_state, state.step, state.key, state.halted])
-    known = Memory(parameters, optimizer, others, 0, memory_limit(target))
+    known = Memory(parameters, optimizer, others + batch, 0, 0, memory_limit(target))
     if used := _USED.search(message):
         needed, limit = _bytes(used[1], used[2]), _bytes(used[3], used[4])
         return replace(known, temporary=max(0, needed - known.peak), limit=limit)
@@ -140,8 +157,18 @@ def _bytes(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def _notes(analysis: Any, reading: ProgramReading, target: Target) -> list[str]:
-    notes = [f"compiled for {target.devices and target.devices[0].device_kind}, nothing allocated"]
+def _notes(
+    analysis: Any, reading: ProgramReading, target: Target, memory: Memory, counted: int
+) -> list[str]:
+    notes = [
+        f"compiled for {target.devices and target.devices[0].device_kind}, nothing allocated",
+        "activations are counted in the trace of the step; temporary is what the compiler adds",
+    ]
+    if counted > memory.activations:
+        notes.append(
+            f"{counted} bytes of activations were counted, more than all that the compiler keeps "
+            "in this memory: it makes some again, or keeps them on the chip"
+        )
     host = int(analysis.host_argument_size_in_bytes) + int(analysis.host_temp_size_in_bytes)
     if host:
         notes.append(f"{host} bytes for each device lie in the host's memory, beside these")

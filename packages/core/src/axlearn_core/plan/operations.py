@@ -26,8 +26,8 @@ def matrix_flops(computation: Computation, line: Instruction) -> float:
     return _library_product(computation, line) if line.opcode == "custom-call" else 0.0
 
 
-def is_uncounted_kernel(line: Instruction) -> bool:
-    """Returns whether this is a kernel whose program says nothing of its arithmetic."""
+def is_opaque_kernel(line: Instruction) -> bool:
+    """Returns whether this is a kernel of which the program does not say what it computes."""
     return line.opcode == "custom-call" and bool(_KERNELS.search(line.attributes))
 
 

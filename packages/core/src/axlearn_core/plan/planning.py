@@ -39,7 +39,7 @@ def make_plan(
     except DoesNotFitError as refused:
         why = f"the compiler refuses: memory is its figure, all else arithmetic. {refused.reason}"
         plan = _by_arithmetic(trainer, target, experiment, overrides, why)
-        return replace(plan, memory=refused.memory)
+        return replace(plan, memory=refused.memory.with_activations(plan.memory.activations))
 
 
 def _by_arithmetic(

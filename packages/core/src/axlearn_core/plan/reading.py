@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,10 +10,14 @@ from axlearn_core.plan.collectives import Collective, collectives
 from axlearn_core.plan.execution import Unroller
 from axlearn_core.plan.hlo import Computation, HloProgram, Instruction, parse_hlo
 from axlearn_core.plan.memory_traffic import memory_bytes
-from axlearn_core.plan.operations import is_uncounted_kernel, matrix_flops
+from axlearn_core.plan.operations import is_opaque_kernel, matrix_flops
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
+
+
+FlopsOfKernel = Callable[[Instruction], float | None]
+"""Returns the floating-point operations of one call of an opaque kernel, None if nobody tells."""
 
 
 class Kernel(NamedTuple):
@@ -51,12 +55,15 @@ class ProgramReading:
         )
 
 
-def read_program(text: str, mesh: Mesh) -> ProgramReading:
+def read_program(
+    text: str, mesh: Mesh, flops_of_kernel: FlopsOfKernel = lambda line: None
+) -> ProgramReading:
     """Reads a compiled program.
 
     Args:
         text: from `compiled.as_text()`.
         mesh: that it was compiled for.
+        flops_of_kernel: counts the kernels that XLA cannot look into.
     """
     program = parse_hlo(text)
     unroller = Unroller(program, matrix_flops)
@@ -66,22 +73,32 @@ def read_program(text: str, mesh: Mesh) -> ProgramReading:
         for run in runs
         if not run.fused
         for line in run.computation.instructions.values()
-        for flops in [_with_fused(program, run.computation, line)]
+        for flops in [_with_fused(program, run.computation, line, flops_of_kernel)]
     ]
+    opaque = [line for run in runs for line in _opaque(run.computation)]
     return ProgramReading(
         tuple(kernel for kernel in kernels if any(kernel)),
         tuple(collectives(runs, mesh)),
         tuple(sorted(unroller.unknown_loops)),
-        tuple(sorted({line.op_name for run in runs for line in _kernels(run.computation)})),
+        tuple(sorted({line.op_name for line in opaque if flops_of_kernel(line) is None})),
     )
 
 
-def _kernels(computation: Computation) -> Iterator[Instruction]:
-    yield from filter(is_uncounted_kernel, computation.instructions.values())
+def _opaque(computation: Computation) -> Iterator[Instruction]:
+    yield from filter(is_opaque_kernel, computation.instructions.values())
 
 
-def _with_fused(program: HloProgram, computation: Computation, line: Instruction) -> float:
+def _with_fused(
+    program: HloProgram,
+    computation: Computation,
+    line: Instruction,
+    flops_of_kernel: FlopsOfKernel,
+) -> float:
+    if is_opaque_kernel(line):
+        return flops_of_kernel(line) or 0.0
     if line.opcode != "fusion":
         return matrix_flops(computation, line)
     inside = program.computations[line.attribute("calls") or ""]
-    return sum(_with_fused(program, inside, part) for part in inside.instructions.values())
+    return sum(
+        _with_fused(program, inside, part, flops_of_kernel) for part in inside.instructions.values()
+    )

@@ -7,7 +7,7 @@ whoever makes it (a compiler, arithmetic), the report, the page, the search and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Method = Literal["compiled", "arithmetic"]
@@ -20,12 +20,24 @@ class Memory:
     parameters: int
     optimizer: int
     other_state: int  # module state, step, key, and the batch
-    temporary: int  # activations, gradients, buffers of collectives
+    activations: int  # what the forward pass keeps for the backward pass
+    temporary: int  # all else: gradients, results within a layer, buffers of collectives
     limit: int | None  # of the chip, None if unknown
 
     @property
     def peak(self) -> int:
-        return self.parameters + self.optimizer + self.other_state + self.temporary
+        return self.state + self.activations + self.temporary
+
+    @property
+    def state(self) -> int:
+        """What exists before and after the step."""
+        return self.parameters + self.optimizer + self.other_state
+
+    def with_activations(self, size: int) -> Memory:
+        """Returns the same memory, with so much of what is temporary as activations."""
+        computed = self.activations + self.temporary
+        size = min(size, computed)
+        return replace(self, activations=size, temporary=computed - size)
 
     @property
     def fits(self) -> bool | None:

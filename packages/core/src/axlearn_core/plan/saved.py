@@ -10,7 +10,7 @@ from typing import Any, Final
 from axlearn_core.errors import UserError
 from axlearn_core.plan.record import Memory, PlacedArray, Plan, Range, Times, Traffic
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2  # 1 had activations within temporary memory
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from axlearn_core.kernels import AttentionInputs, AttentionSpec, Mask, causal, full
+from axlearn_core.kernels import AttentionInputs, AttentionSpec, Mask, attention_flops, causal, full
 from axlearn_core.kernels.masks import And, Window
 from axlearn_core.parallel import current_platform
 
 # Of queries, keys and values. Hopper takes 256, but jax asks the GPU of this process for that,
 # which is another one where a program is compiled for a machine that is not here.
 _MAX_HEAD_DIM = 128
+_BLOCK = (128, 128)  # of scores; cuDNN does not say how large its are, flash attention's are so
 
 
 class CudnnAttention:
@@ -60,6 +61,10 @@ class CudnnAttention:
             local_window_size=form.window,
             implementation=implementation,
         )
+
+    def flops(self, spec: AttentionSpec, program: str) -> float:
+        of_keys, of_values = (3, 2) if "Backward" in program else (1, 1)
+        return attention_flops(spec, of_keys=of_keys, of_values=of_values, block=_BLOCK)
 
 
 class _Form(NamedTuple):

@@ -9,13 +9,13 @@ when it runs: blocks of two documents with no number between them in common are 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from axlearn_core.kernels import AttentionInputs, AttentionSpec
+from axlearn_core.kernels import AttentionInputs, AttentionSpec, attention_flops
 from axlearn_core.parallel import current_platform
 from axlearn_hardware_gpu.kernels.triton_blocks import (
     FORBIDDEN,
@@ -34,6 +34,11 @@ from axlearn_hardware_gpu.kernels.triton_blocks import (
 )
 
 _SMALLEST = 16  # that the tensor cores multiply
+# The programs, with their products as wide as keys and as values: backward, scores are made again.
+_FORWARD, _OF_QUERIES, _OF_KEYS = (
+    f"axlearn_attention_{part}" for part in ("forward", "queries", "keys")
+)
+_PRODUCTS: Final = {_FORWARD: (1, 1), _OF_QUERIES: (2, 1), _OF_KEYS: (2, 2)}
 
 
 class TritonAttention:
@@ -69,6 +74,13 @@ class TritonAttention:
         )
         output: jax.Array = _attend(arrays, spec)
         return output
+
+    def flops(self, spec: AttentionSpec, program: str) -> float:
+        of_keys, of_values = next(
+            products for name, products in _PRODUCTS.items() if name in program
+        )
+        block = block_sizes(spec)
+        return attention_flops(spec, of_keys=of_keys, of_values=of_values, block=block)
 
 
 class _Kept(NamedTuple):
@@ -110,6 +122,7 @@ def _forward(arrays: Arrays, spec: AttentionSpec) -> tuple[jax.Array, _Kept]:
     shape = (spec.batch, spec.query_length, spec.query_heads, spec.value_dim)
     output, log_total = call(
         kernel,
+        name=_FORWARD,
         grid=(spec.batch, spec.query_heads, spec.query_length // rows),
         inputs={**ranges_by_rows(spec, arrays), **arrays_by_rows(spec, arrays)},
         outputs={
@@ -165,6 +178,7 @@ def _query_gradient(
     shape = arrays.query.shape
     (result,) = call(
         kernel,
+        name=_OF_QUERIES,
         grid=(spec.batch, spec.query_heads, spec.query_length // rows),
         inputs={
             **ranges_by_rows(spec, arrays),
@@ -229,6 +243,7 @@ def _key_gradients(
     first, last = block_ranges(spec, arrays, of_queries=False)
     return call(
         kernel,
+        name=_OF_KEYS,
         grid=(spec.batch, spec.kv_heads, spec.key_length // columns),
         inputs={
             "first": (first, SCALAR),

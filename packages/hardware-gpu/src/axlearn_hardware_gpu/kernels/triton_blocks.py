@@ -167,6 +167,7 @@ def numbers_by_rows(rows: int) -> pl.BlockSpec:
 def call(
     kernel: Callable[[Any], None],
     *,
+    name: str,
     grid: tuple[int, ...],
     inputs: Mapping[str, Placed],
     outputs: Mapping[str, tuple[jax.ShapeDtypeStruct, pl.BlockSpec]],
@@ -187,6 +188,6 @@ def call(
         out_shape=[shape for shape, _ in outputs.values()],
         compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
         interpret=interpret,
-        name="axlearn_attention",
+        name=name,
     )(*(array for array, _ in present.values()))
     return results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from axlearn_core.kernels import (
     AttentionSpec,
     BlockKind,
     Mask,
+    attention_flops,
     full,
     split_segments,
 )
@@ -24,6 +25,9 @@ from axlearn_core.parallel import current_platform
 # Sides of a block of scores: the largest that divides the lengths. Larger ones leave too little of
 # a core's memory for the operands of the backward pass.
 _BLOCKS = (512, 256, 128)
+
+# Products as wide as keys and as values in each program, the scores that it makes again included.
+_PRODUCTS: Final = {"fwd": (1, 1), "dq": (2, 1), "dkv": (2, 2)}
 
 
 class SplashAttention:
@@ -70,6 +74,14 @@ class SplashAttention:
 
         query, key, value = (x.swapaxes(1, 2) for x in inputs[:3])  # [batch, heads, length, dim]
         return jax.vmap(row)(query * spec.scale, key, value, segments).swapaxes(1, 2)
+
+    def flops(self, spec: AttentionSpec, program: str) -> float:
+        sizes = _block_sizes(spec.query_length, spec.key_length)
+        of_keys, of_values = next(
+            products for name, products in _PRODUCTS.items() if f"_{name}_" in program
+        )
+        block = sizes.block_q, sizes.block_kv
+        return attention_flops(spec, of_keys=of_keys, of_values=of_values, block=block)
 
 
 def _block_sizes(query_length: int, key_length: int) -> splash_attention.BlockSizes:
