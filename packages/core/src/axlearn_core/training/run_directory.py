@@ -43,6 +43,8 @@ FREE_TO_CHANGE = (
     "sharding_rules",
     "sharding_rules.*",
     "offload_optimizer",
+    "model.*.remat",
+    "model.*.remat.*",
     "compile_cache",
 )
 
