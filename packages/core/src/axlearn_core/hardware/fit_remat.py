@@ -11,7 +11,6 @@ from axlearn_core.config import (
     ConfigBase,
     ConfigModifier,
     apply_overrides,
-    find,
     to_text,
 )
 from axlearn_core.errors import UserError
@@ -48,11 +47,9 @@ class FitRemat(ConfigModifier):
         from axlearn_core.plan.candidates import recomputes
 
         registry, memory = get_registry(), self.config.memory_bytes
-        if memory is None or not any(
-            "remat" in dict(node.items()) for _, node in find(cfg, ConfigBase)
-        ):
-            return cfg
         nothing, *_ = recomputes(cfg, {}, registry)
+        if memory is None or not nothing.overrides:
+            return cfg
         try:
             whole = apply_overrides(cfg.clone(), nothing.overrides, resolve=registry.lookup)
             names = _blueprint(whole).census.names
