@@ -58,7 +58,7 @@ class RunDirectory(NamedTuple):
 
     Attributes:
         path: where it is.
-        changes: free-to-change values that differ from the session before.
+        changes: values that differ from the session before; only free ones if that did anything.
         is_new: whether no run was here before.
     """
 
@@ -151,16 +151,20 @@ def _compare(path: Path, config: ConfigBase) -> list[Difference]:
             "another --dir, or move that file away if you are sure that it is the same experiment"
         ) from error
     differences = differences_since(before, config)
-    free = [d for d in differences if any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
-    fixed = [d for d in differences if d not in free]
-    if fixed:
+    fixed = [d for d in differences if not any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
+    if fixed and _has_begun(path):
         shown = "".join(f"\n  {line}" for line in describe(fixed[:12]))
         more = f"\n  ... and {len(fixed) - 12} more" if len(fixed) > 12 else ""
         raise RunDirectoryError(
             f"{path} holds a run of another config, which stays as it is. It differs in:"
             f"{shown}{more}\nChoose another --dir, or use the config that the run was started with"
         )
-    return free
+    return differences
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run left anything here. One that was refused is mended, and started again."""
+    return any(file.name not in (RUN, ".lock") for file in path.iterdir())
 
 
 def differences_since(before: Mapping[str, str], config: ConfigBase) -> list[Difference]:
