@@ -18,7 +18,7 @@ from axlearn_core.training.assemble import assemble
 from axlearn_experiments.families import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
-from axlearn_layers import Linear, QuantizedLinear
+from axlearn_layers import GatedExperts, Linear, QuantizedGatedExperts, QuantizedLinear
 
 EXPERIMENTS = [component.name for component in get_registry().records("experiment")]
 EIGHT_BITS = {"float8": "float8_e4m3fn", "int8": "int8"}
@@ -62,7 +62,8 @@ def test_eight_bits_are_for_all_projections_but_heads_and_routers(experiment: st
     for path, node in find(cfg.model, Linear):
         kept = {"head", "router"} & set(path.split("."))
         assert isinstance(node, QuantizedLinear.Config) != bool(kept), path
-    assert cfg.model.stack is not None
+    for path, node in find(cfg.model, GatedExperts):
+        assert isinstance(node, QuantizedGatedExperts.Config), path
 
 
 def test_a_model_without_such_layers_is_an_error() -> None:

@@ -29,6 +29,7 @@ FLOAT8: Final = EightBits.Config(
     format="float8",
     swaps={
         "layers/linear": "layers/quantized_linear",
+        "layers/gated_experts": "layers/quantized_gated_experts",
     },
 )
 

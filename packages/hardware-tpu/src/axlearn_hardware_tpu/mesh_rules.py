@@ -24,6 +24,7 @@ SLICES_OF_256: Final = Recipe.Config(
 
 _SWAPS = {
     "layers/linear": "layers/quantized_linear",
+    "layers/gated_experts": "layers/quantized_gated_experts",
 }
 
 # v5e and v6e multiply INT8 twice as fast as bfloat16, TPU7x FP8; v4 does INT8 as fast, and v5p and
