@@ -143,7 +143,7 @@ def _outer_product(
     (q, s), (h, t) = of_groups(rows, formats[0]), of_groups(gradient, formats[1])
     zeros = jnp.zeros((len(sizes), rows.shape[1], gradient.shape[1]), rows.dtype)
     _, pull = jax.vjp(lambda w: ragged_matmul(q, w, sizes, implementation=kernel), zeros)
-    (sums,) = pull(h)
+    sums: jax.Array = pull(h)[0]
     return (sums.astype(jnp.float32) * s[:, :, None] * t[:, None, :]).astype(rows.dtype)
 
 
