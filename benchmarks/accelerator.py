@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 STEPS = 30
-_REMAT = "model.**.stack.remat"
+_KEPT = "model.**.stack.remat=layers/remat"
 
 
 class Case(NamedTuple):
@@ -42,8 +42,8 @@ CASES = {
 KERNELS = ("", "cudnn", "splash", "blocked")
 REMAT = {
     "as the experiment says": (),
-    "nothing kept": ("model.**.remat.save=null",),
-    "attention": ("model.**.remat.save='block_hidden|attention_.*'",),
+    "nothing kept": (_KEPT, "model.**.remat.save=null"),
+    "attention": (_KEPT, "model.**.remat.save='block_hidden|attention_.*'"),
     "all but cheap": ("model.**.remat=null",),
 }
 

@@ -92,7 +92,3 @@ def test_all_devices_are_used(devices: int):
     for size in (*cfg.mesh_shape.values(), *cfg.slow_mesh_shape.values()):
         count *= size
     assert count == devices
-
-
-def test_models_compute_in_bfloat16():
-    assert fitted(8).compute_dtype == "bfloat16"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import axlearn_layers as layers
-from axlearn_core.kernels import attention, causal
+from axlearn_core.kernels import attention, causal, quantized_matmul
 from axlearn_core.testing.contracts import ConfigContract, LayerContract
 from axlearn_layers.testing import SequenceContract
 
@@ -321,6 +321,19 @@ class TestGatedExperts(LayerContract):
 
     def call(self, layer, rows):
         return layer.forward(rows, lambda rows, weights: rows @ weights[:, None])
+
+
+class TestQuantizedGatedExperts(TestGatedExperts):
+    def config(self):
+        return layers.QuantizedGatedExperts.Config(
+            input_dim=DIM, hidden_dim=HIDDEN, num_experts=4, format="int8"
+        )
+
+    def call(self, layer, rows):
+        def multiply(rows, weights, format):
+            return jax.vmap(lambda x, w: quantized_matmul(x, w, format))(rows, weights)
+
+        return layer.forward(rows, multiply)
 
 
 class OfRouting(OfVectors):

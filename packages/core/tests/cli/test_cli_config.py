@@ -14,7 +14,15 @@ class BigMachine(ConfigModifier):
         return cfg.set(compute_dtype="bfloat16", accumulation=2)
 
 
+class Thrifty(ConfigModifier):
+    def __call__(self, cfg):
+        return cfg.set(accumulation=8, seed=5)
+
+
 RULE = MeshRuleRecord("big", f"{__name__}:BigMachine", "For tests.", pattern="cpu-host-.*")
+RECIPE = MeshRuleRecord(
+    "thrifty", f"{__name__}:Thrifty", "For tests.", pattern="cpu-host-4", optional=True
+)
 
 
 def test_show_is_the_canonical_text_with_overrides(axl, tiny):
@@ -46,6 +54,29 @@ def test_a_mesh_rule_changes_the_config_before_overrides_do(axl, tiny):
     assert "accumulation: 4" in done.out
     where = axl("config", "where", tiny, "compute_dtype", records=[RULE]).out
     assert "mesh rule test/big for cpu-host-8" in where
+
+
+def test_a_machine_need_not_be_here(axl, tiny):
+    done = axl("config", "show", tiny, "--hardware", "cpu-4", records=[RULE])
+    assert done.err == "machine cpu-host-4: test/big\n"
+
+
+def test_a_recipe_holds_where_asked_for_after_the_rule_and_before_overrides(axl, tiny):
+    def shown(*words):
+        words = ("config", "show", tiny, "--hardware", "cpu-4", *words)
+        return axl(*words, records=[RECIPE, RULE]).out.splitlines()
+
+    assert "accumulation: 2" in shown()
+    assert "accumulation: 8" in shown("recipe=thrifty", "seed=6")
+    assert "seed: 6" in shown("recipe=thrifty", "seed=6")
+    assert 'compute_dtype: "bfloat16"' in shown("recipe=thrifty")
+
+
+def test_a_recipe_that_the_machine_lacks_is_refused_with_near_names(axl, tiny):
+    done = axl("config", "show", tiny, "--hardware", "cpu-4", "recipe=thrify", records=[RECIPE])
+    assert done.code == 1
+    assert "recipe=thrify: cpu-host-4 has no recipe of that name. Did you mean" in done.err
+    assert "Its recipes: thrifty." in done.err
 
 
 def test_where_names_the_file_the_override_or_the_default(axl, tiny):

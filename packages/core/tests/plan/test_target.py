@@ -34,6 +34,8 @@ def test_too_many_cpu_devices_are_told_how_to_come_by() -> None:
         ("cpu", "does not end in a number of devices. Write one of cpu-host-8"),
         ("cpu-0", "does not end in a number"),
         ("cpu-hots-8", "there is no chip 'hots' for cpu .*Did you mean 'host'.*Chips: host"),
+        ("host-8", "host-8 lacks its platform. Write cpu-host-8, say"),
+        ("cpu-host", "Write cpu-host-8, or another number"),
         ("cup-8", "should be platform-chip-count.* Did you mean 'cpu'"),
     ],
 )

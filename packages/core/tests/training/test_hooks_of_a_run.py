@@ -155,7 +155,7 @@ def test_the_config_is_changed_after_mesh_rule_and_overrides():
             "axlearn_core.testing.tiny:experiment",
             ["max_step=7"],
             registry,
-            mesh_rule=lambda cfg: cfg.set(max_step=5, log_every=3),
+            mesh_rule=lambda cfg, recipes: cfg.set(max_step=5, log_every=3),
         ).config
     assert (config.max_step, config.log_every) == (14, 3)
 

@@ -52,6 +52,7 @@ def older(enter, tmp_path):
         path = tmp_path / "run/run.json"
         kept = json.loads(path.read_text())
         del kept["config"]["accumulation"]
+        (tmp_path / "run/metrics.jsonl").touch()
         path.write_text(json.dumps(kept))
 
 
@@ -110,8 +111,8 @@ def test_what_no_earlier_step_depends_on_may_change_and_is_listed(enter, change)
     ],
 )
 def test_another_config_is_refused_with_what_differs(enter, tmp_path, change, line):
-    with enter():
-        pass
+    with enter() as run:
+        (run.path / "metrics.jsonl").touch()
     before = (tmp_path / "run/run.json").read_bytes()
     config = tiny.experiment()
     change(config)
@@ -122,9 +123,19 @@ def test_another_config_is_refused_with_what_differs(enter, tmp_path, change, li
     assert (tmp_path / "run/run.json").read_bytes() == before
 
 
-def test_free_changes_are_not_blamed_for_a_refusal(enter):
-    with enter():
+def test_a_run_that_was_refused_is_mended_and_started_again(enter):
+    with enter(accumulation=3):
+        pass  # nothing was written: the batch does not divide, say
+    with enter(accumulation=2) as run:
+        assert [change.path for change in run.changes] == ["accumulation"]
+        (run.path / "metrics.jsonl").touch()
+    with pytest.raises(RunDirectoryError, match="accumulation: 2 -> 3"), enter(accumulation=3):
         pass
+
+
+def test_free_changes_are_not_blamed_for_a_refusal(enter):
+    with enter() as run:
+        (run.path / "metrics.jsonl").touch()
     with pytest.raises(RunDirectoryError) as caught, enter(seed=1, max_step=99):
         pass
     assert "max_step" not in str(caught.value)

@@ -1,17 +1,24 @@
 """What devices can do, and how full they are."""
 
+import io
 import json
+import re
 
 import jax
+import numpy as np
 import pytest
 
 from axlearn_core import _plugin
 from axlearn_core.hardware import CPU, Chip, MemoryReading
 from axlearn_core.observe import utilization
+from axlearn_core.observe.metrics import StepMetrics
 from axlearn_core.observe.performance import Performance
+from axlearn_core.observe.progress import Progress
 from axlearn_core.observe.utilization import Utilization
-from axlearn_core.plugins import HardwareRecord
+from axlearn_core.observe.writers import JsonlWriter
+from axlearn_core.plugins import HardwareRecord, Registry
 from axlearn_core.testing.registries import isolated_registry
+from axlearn_core.training.report import Report
 
 
 class Cards(CPU):
@@ -159,3 +166,26 @@ def test_what_devices_tell_of_themselves_is_part_of_the_record(cards, clock):
     )
     performance.start(1, 0.0)
     assert performance.measure(3, 0.0)["device_utilization"] == 0.5
+
+
+def test_the_log_line_and_the_record_say_how_busy_and_how_full_devices_are(cards, clock, tmp_path):
+    performance = Performance(
+        tokens_per_step=50,
+        flops_per_step=200.0,
+        peak_flops=cards.peak_flops(),
+        memory=lambda: 3 * 2**30,
+        readings=cards.readings,
+    )
+    printed, writer = io.StringIO(), JsonlWriter.Config().instantiate()
+    report = Report(
+        Progress(2, printed), [writer], performance, Registry().hook, max_step=2, log_every=1
+    )
+    report.started(tmp_path, "test", after_step=0)
+    for step in (1, 2):
+        report.step(StepMetrics(step, {"loss": np.float32(1.0)}), waited=0.0)
+    report.finished(2, "completed")
+    assert re.search(r"mfu \d+%  busy 50%  wait 0%  mem 3 GiB", printed.getvalue())
+    (record,) = map(json.loads, (tmp_path / "performance.jsonl").read_text().splitlines())
+    assert record["device_utilization"] == 0.5
+    assert record["memory_bytes"] == 3 * 2**30
+    assert record["memory_peak_bytes"] == 20 * (jax.device_count() - 1)

@@ -36,6 +36,30 @@ def axlearn_mesh_rules() -> list[Record]:
             "Nodes of 8 GPUs: parameters sharded within a node, if they fit.",
             pattern=r"gpu-.+-\d+",
         ),
+        _recipe(
+            "float8",
+            "FLOAT8",
+            "Linear layers multiply FP8: GPUs since Hopper and Ada.",
+            r"gpu-(h100|h100-pcie|h200|b200|gb200|b300|l4|l40s)-\d+",
+        ),
+        _recipe(
+            "offload",
+            "OFFLOAD",
+            "Activations that do not fit wait in the host's memory.",
+            r"gpu-.+-\d+",
+        ),
+        _recipe(
+            "float32-gradients",
+            "FLOAT32_GRADIENTS",
+            "Gradients are exchanged and added up in float32.",
+            r"gpu-.+-\d+",
+        ),
+        _recipe(
+            "bfloat16-gradients",
+            "BFLOAT16_GRADIENTS",
+            "Gradients are kept and added up in bfloat16.",
+            r"gpu-.+-\d+",
+        ),
     ]
 
 
@@ -64,3 +88,8 @@ def axlearn_kernels() -> list[Record]:
             platform="gpu",
         ),
     ]
+
+
+def _recipe(name: str, attribute: str, summary: str, pattern: str) -> Record:
+    target = f"axlearn_hardware_gpu.mesh_rules:{attribute}"
+    return MeshRuleRecord(name, target, summary, pattern=pattern, optional=True)

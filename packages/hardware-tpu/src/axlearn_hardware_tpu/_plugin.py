@@ -30,6 +30,36 @@ def axlearn_mesh_rules() -> list[Record]:
             "v5e or v6e: parameters sharded within a slice of up to 256, if they fit.",
             pattern=r"tpu-(v5e|v6e)-\d+",
         ),
+        _recipe(
+            "int8",
+            "INT8",
+            "Linear layers multiply INT8.",
+            r"tpu-(v5e|v6e)-\d+",
+        ),
+        _recipe(
+            "float8",
+            "FLOAT8",
+            "Linear layers multiply FP8.",
+            r"tpu-7x-\d+",
+        ),
+        _recipe(
+            "offload",
+            "OFFLOAD",
+            "Activations that do not fit wait in the host's memory.",
+            r"tpu-.+-\d+",
+        ),
+        _recipe(
+            "float32-gradients",
+            "FLOAT32_GRADIENTS",
+            "Gradients are exchanged and added up in float32.",
+            r"tpu-.+-\d+",
+        ),
+        _recipe(
+            "bfloat16-gradients",
+            "BFLOAT16_GRADIENTS",
+            "Gradients are kept and added up in bfloat16.",
+            r"tpu-.+-\d+",
+        ),
     ]
 
 
@@ -44,3 +74,8 @@ def axlearn_kernels() -> list[Record]:
             platform="tpu",
         ),
     ]
+
+
+def _recipe(name: str, attribute: str, summary: str, pattern: str) -> Record:
+    target = f"axlearn_hardware_tpu.mesh_rules:{attribute}"
+    return MeshRuleRecord(name, target, summary, pattern=pattern, optional=True)

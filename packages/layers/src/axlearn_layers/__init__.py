@@ -45,7 +45,7 @@ from axlearn_layers.pooling import FirstToken, LastToken, MeanPooling, Pooling
 from axlearn_layers.positions import LearnedPositions, PositionEmbedding, SinusoidalPositions
 from axlearn_layers.qk_norm import QKNorm
 from axlearn_layers.qkv import QKV, FusedQKV, QKVProjection, QKVWrapper, QueryOnly, SeparateQKV
-from axlearn_layers.quantized_linear import QuantizedLinear
+from axlearn_layers.quantized_linear import QuantizedGatedExperts, QuantizedLinear
 from axlearn_layers.recurrent import RecurrentLayer
 from axlearn_layers.residual import Residual
 from axlearn_layers.rotary import Rotary
@@ -90,6 +90,7 @@ from axlearn_layers.token_model import TokenModel, share_out, with_auxiliary_los
 
 __all__ = [
     "Linear",
+    "QuantizedGatedExperts",
     "QuantizedLinear",
     "Projection",
     "Embedding",

@@ -10,6 +10,11 @@ def axlearn_layers() -> list[LayerRecord]:
     return [
         _layer("linear", "linear:Linear", "Linear projection between any dimensions."),
         _layer("quantized_linear", "quantized_linear:QuantizedLinear", "Products of FP8 or INT8."),
+        _layer(
+            "quantized_gated_experts",
+            "quantized_linear:QuantizedGatedExperts",
+            "Experts whose products are of FP8 or INT8.",
+        ),
         _layer("embedding", "embedding:Embedding", "Token table, also as head (arXiv:1608.05859)."),
         _layer("rms_norm", "norms:RMSNorm", "Root mean square norm (arXiv:1910.07467)."),
         _layer("layer_norm", "norms:LayerNorm", "Layer norm with bias (arXiv:1607.06450)."),

@@ -5,20 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED, ConfigError
-from axlearn_core.kernels import ragged_matmul
+from axlearn_core.kernels import (
+    QuantizedFormat,
+    quantized_matmul,
+    quantized_ragged_matmul,
+    ragged_matmul,
+)
 from axlearn_core.module import Module
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import GATHERED, Exchange, constrain, gathered, mesh_axes, per_device
 from axlearn_layers.router import Routing
 
-Multiply = Callable[[jax.Array, jax.Array], jax.Array]
-"""Multiplies rows [..., in] by the weights [num_experts, in, out] of their experts."""
+
+class Multiply(Protocol):
+    """Multiplies rows [..., in] by the weights [num_experts, in, out] of their experts.
+
+    With a format, by products of numbers of eight bits.
+    """
+
+    def __call__(
+        self, rows: jax.Array, weights: jax.Array, format: QuantizedFormat | None = None
+    ) -> jax.Array: ...
 
 
 class ExpertFunction(NamedTuple):
@@ -114,8 +127,14 @@ class Dropless(Dispatch):
             room=None if cfg.room is None else math.ceil(cfg.room * len(experts)),
         )
 
-        def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
-            return ragged_matmul(rows, weights, exchange.sizes, implementation=cfg.kernel)
+        def multiply(
+            rows: jax.Array, weights: jax.Array, format: QuantizedFormat | None = None
+        ) -> jax.Array:
+            if format is None:
+                return ragged_matmul(rows, weights, exchange.sizes, implementation=cfg.kernel)
+            return quantized_ragged_matmul(
+                rows, weights, exchange.sizes, format, implementation=cfg.kernel
+            )
 
         rows = _sort(x.reshape(-1, x.shape[-1]), order, back, choices)
         outputs = exchange.back(compute(exchange.there(rows), multiply), len(rows))
@@ -147,8 +166,14 @@ class CapacityDispatch(Dispatch):
         weights = jnp.einsum("bsk,bske,bskc->bsec", routing.weights, chosen, slot).astype(x.dtype)
         self.add_summary("dropped_fraction", 1 - taken.astype(jnp.float32).sum() / chosen.sum())
 
-        def multiply(rows: jax.Array, weights: jax.Array) -> jax.Array:
-            return jnp.einsum("ebcd,edf->ebcf", rows, weights)
+        def multiply(
+            rows: jax.Array, weights: jax.Array, format: QuantizedFormat | None = None
+        ) -> jax.Array:
+            if format is None:
+                return jnp.einsum("ebcd,edf->ebcf", rows, weights)
+            return jax.vmap(lambda rows, weight: quantized_matmul(rows, weight, format))(
+                rows, weights
+            )
 
         rows = _of_experts(_of_sequences(jnp.einsum("bsd,bsec->ebcd", x, taken)))
         outputs = experts.compute(experts.parameters, rows, multiply)

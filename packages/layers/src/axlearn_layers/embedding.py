@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, Layer, Normal, ParameterSpec, no_context
-from axlearn_core.parallel import constrain
+from axlearn_core.parallel import constrain, weight_rows
 
 
 class Embedding(Layer):
@@ -62,8 +62,8 @@ def _lookup(table: jax.Array, ids: jax.Array) -> jax.Array:
     so that what moves is vectors of tokens and never the table.
     """
     if ids.ndim != 2:
-        return table[ids]
+        return weight_rows(table, ids)
     # A mesh axis serves the first that wants it, and that must be "embed".
     ids = constrain(ids[None], "embed", "batch", "seq")[0]
-    vectors = jnp.moveaxis(constrain(table, "vocab", "embed")[ids], -1, 0)
+    vectors = jnp.moveaxis(weight_rows(constrain(table, "vocab", "embed"), ids), -1, 0)
     return jnp.moveaxis(constrain(vectors, "embed", "batch", "seq"), 0, -1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
 from axlearn_core.module.context import Tree
-from axlearn_core.parallel import product_with_weight
+from axlearn_core.parallel import product_with_weight, weight_product
 
 T = TypeVar("T")
 Dims = int | tuple[int, ...]
@@ -91,7 +90,7 @@ class Linear(Projection):
         return y + self.param("bias").astype(x.dtype) if cfg.bias else y
 
     def _product(self, x: jax.Array, weight: jax.Array) -> jax.Array:
-        return jnp.tensordot(x, weight, axes=len(as_tuple(self.config.input_dim)))
+        return weight_product(x, weight, len(as_tuple(self.config.input_dim)))
 
     def weight(self) -> jax.Array:
         return self.param("weight")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from axlearn_core.config import REQUIRED
+from axlearn_core.kernels import QuantizedFormat
 from axlearn_core.module import (
     BaseInitializer,
     FanIn,
@@ -56,6 +58,8 @@ class GatedExperts(Experts):
     G and U are one weight, [expert, embed, 2, mlp] in this order; D is [expert, mlp, embed].
     """
 
+    _format: QuantizedFormat | None = None  # of products of eight bits
+
     class Config(Experts.Config):
         activation: str = "silu"
         initializer: BaseInitializer.Config = FanIn.default_config()
@@ -84,6 +88,8 @@ class GatedExperts(Experts):
         }
 
     def forward(self, rows: jax.Array, multiply: Multiply) -> jax.Array:
+        if self._format is not None:
+            multiply = partial(multiply, format=self._format)
         gate_up = self.param("gate_up").astype(rows.dtype)
         hidden = multiply(rows, gate_up.reshape(*gate_up.shape[:2], -1))
         hidden = checkpoint_name(hidden, "feed_forward_gate_up")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from axlearn_core.cli.experiment import as_json_option, experiment_arguments, print_json
-from axlearn_core.cli.machine import MeshChoice, choose_mesh_rule, start
+from axlearn_core.cli.machine import MeshChoice, choose_mesh_rule, mesh_choice, start
 from axlearn_core.cli.plot import curve
 from axlearn_core.cli.text import table
 from axlearn_core.config import (
@@ -25,6 +26,7 @@ from axlearn_core.config import (
     where,
 )
 from axlearn_core.config.text import flat
+from axlearn_core.plan.target import parse_target
 from axlearn_core.plugins import get_registry
 
 
@@ -35,14 +37,24 @@ def config() -> None:
 
 @config.command()
 @experiment_arguments
+@click.option(
+    "--hardware",
+    metavar="PLATFORM-CHIP-COUNT",
+    help="As its mesh rule makes it, such as tpu-v5p-64 or gpu-h100-8.  [default: this machine]",
+)
 @click.option("--full", is_flag=True, help="All values, not only those that differ from defaults.")
 @click.option("--plot", metavar="PATH", help="Instead, draw the schedule at a path over the steps.")
 @as_json_option
 def show(
-    experiment: str, overrides: tuple[str, ...], full: bool, plot: str | None, as_json: bool
+    experiment: str,
+    overrides: tuple[str, ...],
+    hardware: str | None,
+    full: bool,
+    plot: str | None,
+    as_json: bool,
 ) -> None:
     """Show what EXPERIMENT sets: canonical text, without defaults."""
-    cfg, rule = _assembled(experiment, overrides)
+    cfg, rule = _assembled(experiment, overrides, hardware)
     if plot is not None:
         if full:
             raise click.UsageError("--plot shows one schedule; leave out --full")
@@ -109,12 +121,18 @@ def keys(experiment: str, pattern: str, as_json: bool) -> None:
         click.echo(table(("path", "type", "value"), rows))
 
 
-def _assembled(experiment: str, overrides: Sequence[str]) -> tuple[ConfigBase, MeshChoice]:
+def _assembled(
+    experiment: str, overrides: Sequence[str], hardware: str | None = None
+) -> tuple[ConfigBase, MeshChoice]:
     registry = get_registry()
-    machine = start(registry)
+    if hardware is None:
+        rule = choose_mesh_rule(start(registry), registry)
+    else:
+        os.environ["JAX_PLATFORMS"] = "cpu"  # read when jax is imported, which is later
+        target = parse_target(hardware, registry)
+        rule = mesh_choice(target.hardware.platform, target.chip, target.count, registry)
     from axlearn_core.training.assemble import assemble
 
-    rule = choose_mesh_rule(machine, registry)
     return assemble(experiment, overrides, registry, mesh_rule=rule).config, rule
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from axlearn_core.hardware import (
     load_mesh_rule,
     machine_name,
     select_mesh_rule,
+    select_recipes,
 )
 from axlearn_core.plugins import Registered, Registry
 
@@ -67,16 +69,19 @@ class MeshChoice:
     rule: Registered | None
     device_count: int
     memory_bytes: int | None  # of each device, None if unknown
+    registry: Registry
 
-    def __call__(self, cfg: ConfigBase) -> ConfigBase:
-        """Returns the config as the rule changes it."""
-        if self.rule is None:
-            return cfg
-        with setting_as(f"mesh rule {self.rule.qualified_name} for {self.machine}"):
-            rule = load_mesh_rule(
-                self.rule, device_count=self.device_count, memory_bytes=self.memory_bytes
-            )
-            return rule(cfg)
+    def __call__(self, cfg: ConfigBase, recipes: Sequence[str] = ()) -> ConfigBase:
+        """Returns the config as the rule changes it, and then the recipes of these names."""
+        optional = select_recipes(self.registry, self.machine, recipes)
+        for rule in (*([self.rule] if self.rule else []), *optional):
+            what = "recipe" if rule in optional else "mesh rule"
+            with setting_as(f"{what} {rule.qualified_name} for {self.machine}"):
+                modifier = load_mesh_rule(
+                    rule, device_count=self.device_count, memory_bytes=self.memory_bytes
+                )
+                cfg = modifier(cfg)
+        return cfg
 
     def __str__(self) -> str:
         return f"{self.machine}: {self.rule.qualified_name if self.rule else 'no mesh rule'}"
@@ -92,10 +97,11 @@ def choose_mesh_rule(machine: Machine, registry: Registry) -> MeshChoice:
     if chip is not None:
         return mesh_choice(machine.hardware.platform, chip, count, registry)
     name = machine_name(devices[0].platform, kind, count)
-    return MeshChoice(name, select_mesh_rule(registry, name), count, None)
+    return MeshChoice(name, select_mesh_rule(registry, name), count, None, registry)
 
 
 def mesh_choice(platform: str, chip: Chip, count: int, registry: Registry) -> MeshChoice:
     """Selects the rule for chips, which need not be here."""
     name = machine_name(platform, chip.name, count)
-    return MeshChoice(name, select_mesh_rule(registry, name), count, chip.memory_bytes)
+    rule = select_mesh_rule(registry, name)
+    return MeshChoice(name, rule, count, chip.memory_bytes, registry)

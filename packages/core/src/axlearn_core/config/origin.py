@@ -22,6 +22,11 @@ def current_origin() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def active_setting() -> str | None:
+    """Returns what the block around this call sets values as, if it is in one."""
+    return _override.get()
+
+
 @contextlib.contextmanager
 def setting_as(origin: str) -> Iterator[None]:
     """Within the block, every value that is set is marked as coming from `origin`."""

@@ -19,7 +19,7 @@ from axlearn_core.config.callables import config_for
 from axlearn_core.config.edit import merged
 from axlearn_core.config.errors import ConfigError, near_names
 from axlearn_core.config.factory import Configurable
-from axlearn_core.config.origin import DEFAULT, setting_as
+from axlearn_core.config.origin import DEFAULT, active_setting, setting_as
 from axlearn_core.config.record import ConfigBase
 from axlearn_core.config.tree import (
     Keys,
@@ -51,6 +51,7 @@ def apply_overrides(
         ConfigError: for a word that is no override, a path that matches nothing, or a value that
             does not fit; the message offers near names and the expected type.
     """
+    within = active_setting()
     for number, word in enumerate(overrides, 1):
         pattern, equals, text = word.partition("=")
         if not equals or not pattern:
@@ -59,7 +60,7 @@ def apply_overrides(
         places = _matches(cfg, pattern)
         if not places:
             raise ConfigError(f"override {word!r} matches nothing. {_hint(cfg, pattern)}")
-        with setting_as(f"override {number}: {word}"):
+        with setting_as(within or f"override {number}: {word}"):
             for keys in reversed(places):  # what is below a swapped node has to be set before it
                 assign(cfg, keys, _new_value(cfg, keys, text, resolve))
     return cfg

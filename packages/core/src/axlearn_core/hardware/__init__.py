@@ -16,11 +16,14 @@ from axlearn_core.hardware.cpu import CPU
 from axlearn_core.hardware.detect import Detected, backend_of, detect
 from axlearn_core.hardware.environment import apply_environment, wanted
 from axlearn_core.hardware.fit_mesh import FitMesh
+from axlearn_core.hardware.fit_remat import FitRemat
 from axlearn_core.hardware.mesh_rules import (
     MeshRule,
+    Recipe,
     load_mesh_rule,
     machine_name,
     select_mesh_rule,
+    select_recipes,
 )
 from axlearn_core.hardware.versions import jax_mismatch
 
@@ -30,11 +33,13 @@ __all__ = [
     "Detected",
     "EnvironmentSetting",
     "FitMesh",
+    "FitRemat",
     "Hardware",
     "HardwareError",
     "MemoryReading",
     "MeshRule",
     "Probe",
+    "Recipe",
     "Topology",
     "apply_environment",
     "backend_of",
@@ -45,6 +50,7 @@ __all__ = [
     "load_mesh_rule",
     "machine_name",
     "select_mesh_rule",
+    "select_recipes",
     "slurm_cluster",
     "wanted",
 ]

@@ -29,7 +29,6 @@ class FitMesh(ConfigModifier):
     class Config(ConfigModifier.Config):
         domain: int | None = None  # devices that the fast network joins; None is all of them
         fill: float = 0.5  # of the memory; the rest is for activations
-        compute_dtype: str | None = "bfloat16"
         # Set by core, as the machine is.
         device_count: int = REQUIRED
         memory_bytes: int | None = REQUIRED  # of a device, None where nobody knows
@@ -37,8 +36,6 @@ class FitMesh(ConfigModifier):
     def __call__(self, cfg: ConfigBase) -> ConfigBase:
         trainer: Any = cfg
         count, memory = self.config.device_count, self.config.memory_bytes
-        if self.config.compute_dtype is not None:
-            trainer.compute_dtype = self.config.compute_dtype
         domain = count if self.config.domain is None else self.config.domain
         if count % domain:  # part of a domain, or not whole ones
             domain = count

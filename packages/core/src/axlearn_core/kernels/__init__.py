@@ -33,6 +33,7 @@ from axlearn_core.kernels.quantized import (
     QuantizedMatmulSpec,
     quantized_matmul,
 )
+from axlearn_core.kernels.quantized_ragged import quantized_ragged_matmul
 from axlearn_core.kernels.ragged import RaggedMatmulInputs, RaggedMatmulSpec, ragged_matmul
 from axlearn_core.kernels.selection import (
     Candidate,
@@ -86,6 +87,7 @@ __all__ = [
     "norm",
     "prefix",
     "quantized_matmul",
+    "quantized_ragged_matmul",
     "ragged_matmul",
     "recording_choices",
     "same_segment",

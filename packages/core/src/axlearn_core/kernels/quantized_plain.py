@@ -69,20 +69,28 @@ def _quantized(
     left_axes = None if per_tensor else _contracted_left(spec)
     right_axes = None if per_tensor else tuple(range(spec.contracted))
     return (
-        _rounded(inputs.left, spec.left_format, left_axes),
-        _rounded(inputs.right, spec.right_format, right_axes),
+        rounded(inputs.left, spec.left_format, left_axes),
+        rounded(inputs.right, spec.right_format, right_axes),
     )
 
 
-def _rounded(
-    x: jax.Array, format: str, axes: tuple[int, ...] | None
+def rounded(
+    x: jax.Array, format: str, axes: tuple[int, ...] | None, *, most: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Returns numbers of a format and their float32 scale, which has x's rank; 0 stays 0.
 
     Without a gradient: that of the op is made of two more products.
+
+    Args:
+        x: what to round.
+        format: to what.
+        axes: over which the largest value is taken; None is all.
+        most: the largest value instead, which broadcasts against x.
     """
     x = jax.lax.stop_gradient(x).astype(jnp.float32)
-    scale = jnp.max(jnp.abs(x), axis=axes, keepdims=True) / largest(format)
+    if most is None:
+        most = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    scale = most.astype(jnp.float32) / largest(format)
     scaled = x / jnp.where(scale > 0, scale, 1.0)
     if jnp.issubdtype(format, jnp.integer):
         scaled = jnp.round(scaled)

@@ -19,6 +19,7 @@ import jax
 
 from axlearn_core.config import near_names
 from axlearn_core.errors import UserError
+from axlearn_core.module import current_context
 from axlearn_core.plugins import PluginError, Registered, Registry, get_registry
 
 
@@ -116,7 +117,10 @@ def select(op: str, spec: Hashable, implementation: str | None = None) -> Kernel
     Raises:
         KernelError: if there is none, or the forced one is unknown or does not support `spec`.
     """
-    choice, kernel = _choose(get_registry(), op, spec, implementation)
+    try:
+        choice, kernel = _choose(get_registry(), op, spec, implementation)
+    except KernelError as error:
+        raise KernelError(f"{_caller()}{error}") from None
     for recording in _recordings.get():
         if choice not in recording:
             recording.append(choice)
@@ -177,6 +181,14 @@ def candidates_of(choice: Choice) -> list[Candidate]:
         for component, kernel in kernels
     ]
     return asked + [Candidate(name, None, False, reason) for name, reason in others]
+
+
+def _caller() -> str:
+    """Returns the path of the module that is being called, for an error, if there is one."""
+    try:
+        return f"{current_context().module.path}: "
+    except RuntimeError:
+        return ""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -243,6 +255,9 @@ def _refusal(
 ) -> str:
     listing = "".join(f"\n  {name}: {reason}" for name, reason in refusals)
     if implementation is not None:
-        advice = "leave implementation unset (None) to take the best that supports it"
+        advice = (
+            "to take the best that supports it, leave the layer's field kernel (in Python, the "
+            "argument implementation) unset; `axl kernels EXP` lists what every one says"
+        )
         return f"the forced kernel does not support {spec}:{listing}\n{advice}"
     return f"no installed {op} kernel supports {spec}:{listing or ' none is installed'}"

@@ -37,6 +37,7 @@ from axlearn_core.parallel.sharding import (
     product_with_weight,
 )
 from axlearn_core.parallel.usage import check_axes_are_used, whole_parameters
+from axlearn_core.parallel.weight_gradient import exchanging, weight_product, weight_rows
 
 __all__ = [
     "DEFAULT_RULES",
@@ -60,6 +61,7 @@ __all__ = [
     "device_count",
     "device_shape",
     "dividing_axes",
+    "exchanging",
     "from_first",
     "gathered",
     "infer_mesh_shape",
@@ -79,5 +81,7 @@ __all__ = [
     "raise_together",
     "split_rows",
     "wait_for_all",
+    "weight_product",
+    "weight_rows",
     "whole_parameters",
 ]

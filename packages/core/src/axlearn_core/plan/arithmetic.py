@@ -79,7 +79,7 @@ def plan_of(
     """
     needs = demand(blueprint.census.body, division)
     rounds = division.accumulation
-    memory = _memory(blueprint, division, needs, target)
+    memory = memory_of(blueprint, division, needs, limit=memory_limit(target))
     sent = _traffic(needs, division, target, slow)
     flops = needs.flops * rounds
     # The optimizer reads and writes its state and the parameters, and reads the gradients.
@@ -172,7 +172,10 @@ def _exposed(needs: Demand, target: Target, dtype: str) -> float:
     )
 
 
-def _memory(blueprint: Blueprint, division: Division, needs: Demand, target: Target) -> Memory:
+def memory_of(
+    blueprint: Blueprint, division: Division, needs: Demand, *, limit: int | None = None
+) -> Memory:
+    """Returns what one device holds at the peak of a step with such a demand."""
     held = {PARAMETERS: 0, OPTIMIZER: 0}
     other = 0
     for argument in blueprint.arguments:
@@ -192,7 +195,7 @@ def _memory(blueprint: Blueprint, division: Division, needs: Demand, target: Tar
         other_state=other,
         activations=activations,
         temporary=needs.peak - activations + sums,
-        limit=memory_limit(target),
+        limit=limit,
     )
 
 

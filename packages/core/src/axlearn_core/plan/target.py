@@ -87,10 +87,11 @@ def parse_target(text: str, registry: Registry) -> Target:
     chip_name, _, count = rest.rpartition("-")
     hardware = _hardware(platform, text, registry)
     if not count.isdigit() or int(count) < 1:
-        names = ", ".join(f"{platform}-{chip.name}-8" for chip in hardware.chips)
+        named = [chip.name for chip in hardware.chips if chip.name == rest]
+        names = ", ".join(f"{platform}-{n}-8" for n in named or [c.name for c in hardware.chips])
         raise HardwareError(
-            f"--hardware {text} does not end in a number of devices. Write one of {names}, or "
-            "another number"
+            f"--hardware {text} does not end in a number of devices. Write "
+            f"{names if named else f'one of {names}'}, or another number"
         )
     if not chip_name and len(hardware.chips) == 1:
         return Target(hardware, hardware.chips[0], int(count))
@@ -111,6 +112,14 @@ def _hardware(platform: str, text: str, registry: Registry) -> Hardware:
     if platform in platforms:
         hardware: Hardware = platforms[platform].load()()
         return hardware
+    whole = {
+        f"{name}-{chip.name}": chip.name
+        for name, component in platforms.items()
+        for chip in component.load()().chips
+    }
+    if forms := [form for form, chip in whole.items() if text.startswith(chip)]:
+        best = max(forms, key=len)
+        raise HardwareError(f"--hardware {text} lacks its platform. Write {best}-8, say")
     if platform in _PACKAGES:
         raise HardwareError(
             f"--hardware {text} needs a package that is not here: pip install {_PACKAGES[platform]}"

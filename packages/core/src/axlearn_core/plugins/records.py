@@ -147,12 +147,14 @@ class MeshRuleRecord(Record):
 
     Attributes:
         pattern: a regular expression for all of "platform-chip-count", such as "gpu-h100-8".
+        optional: whether it is a recipe, which holds only where `recipe=NAME` asks for it.
     """
 
     kind = "mesh-rule"
     hook = "axlearn_mesh_rules"
 
     pattern: str
+    optional: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

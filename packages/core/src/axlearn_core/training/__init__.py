@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from axlearn_core.training.input import BatchIterator, Input
     from axlearn_core.training.learner import Learner, LearnerUpdate
     from axlearn_core.training.model import Batch, Loss, Model
-    from axlearn_core.training.precision import Precision
+    from axlearn_core.training.precision import EightBits, Precision
     from axlearn_core.training.result import Result
     from axlearn_core.training.schedule import Schedule, Step
     from axlearn_core.training.trainer import Trainer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "Batch": "model",
     "BatchIterator": "input",
+    "EightBits": "precision",
     "Evaluation": "evaluation",
     "Input": "input",
     "Learner": "learner",
@@ -37,6 +38,7 @@ _WHERE = {
 __all__ = [
     "Batch",
     "BatchIterator",
+    "EightBits",
     "Evaluation",
     "Input",
     "Learner",

@@ -6,12 +6,20 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from axlearn_core.config import ConfigBase, ConfigError, apply_overrides, diff, from_json, where
 from axlearn_core.plugins import Registry
 
 RUN_CONFIG = "config.json"
+RECIPE = "recipe="
+"""A word that begins so names a recipe of the machine's hardware package: recipe=float8."""
+
+
+class MeshRule(Protocol):
+    """Fits a config to the machine, and applies the recipes of these names."""
+
+    def __call__(self, cfg: ConfigBase, recipes: Sequence[str], /) -> ConfigBase: ...
 
 
 class Assembled(NamedTuple):
@@ -40,14 +48,14 @@ def assemble(
     overrides: Sequence[str],
     registry: Registry,
     *,
-    mesh_rule: Callable[[ConfigBase], ConfigBase] | None = None,
+    mesh_rule: MeshRule | None = None,
 ) -> Assembled:
     """Makes the config of an experiment.
 
     Args:
         name: registered ("text.quickstart"), or `module:function` to import from here or the
             Python path.
-        overrides: `path=value` words.
+        overrides: `path=value` words, and `recipe=name`.
         registry: knows experiments and components, and the plugins that change trainers.
         mesh_rule: fits the config to the machine; overrides win over what it sets.
 
@@ -58,8 +66,12 @@ def assemble(
     base = function()
     if not isinstance(base, ConfigBase):
         raise ConfigError(f"experiment {name} must return a trainer's config, got {base!r}")
-    config = mesh_rule(base.clone()) if mesh_rule else base.clone()
-    config = apply_overrides(config, overrides, resolve=registry.lookup)
+    recipes = [word.removeprefix(RECIPE) for word in overrides if word.startswith(RECIPE)]
+    words = [word for word in overrides if not word.startswith(RECIPE)]
+    if recipes and mesh_rule is None:
+        raise ConfigError(f"{RECIPE}{recipes[0]} is of a machine, and none is known here")
+    config = mesh_rule(base.clone(), recipes) if mesh_rule else base.clone()
+    config = apply_overrides(config, words, resolve=registry.lookup)
     return Assembled(name, base, registry.hook.axlearn_configure_trainer(config))
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from axlearn_core.config import ConfigBase, ConfigError, ConfigModifier, apply_overrides, near_names
+from axlearn_core.config import (
+    REQUIRED,
+    ConfigBase,
+    ConfigError,
+    ConfigModifier,
+    apply_overrides,
+    find,
+    near_names,
+)
 from axlearn_core.plugins import get_registry
 
 DTYPES: Final = ("float32", "bfloat16", "float16", "float64")
@@ -38,6 +46,35 @@ class Precision(ConfigModifier):
         parts = fields.pop("parts")
         cfg.set(**{name: value for name, value in fields.items() if value is not None})
         return apply_overrides(cfg, parts, resolve=get_registry().lookup)
+
+
+class EightBits(ConfigModifier):
+    """Puts layers that multiply numbers of eight bits where others of the same parameters are.
+
+    Those of a model, but for what is below a path segment that `keep` names. One that is of
+    another class than a key of `swaps` says, be it a subclass, stays.
+    """
+
+    class Config(ConfigModifier.Config):
+        format: Literal["float8", "int8"] = REQUIRED
+        swaps: dict[str, str] = REQUIRED  # registered names: "layers/linear": "layers/..."
+        keep: list[str] = ["head", "router"]  # small, and what they round is what is chosen
+
+    def __call__(self, cfg: ConfigBase) -> ConfigBase:
+        registry, words = get_registry(), []
+        for old, new in self.config.swaps.items():
+            kind = registry.lookup(old)
+            for path, node in find(cfg, kind):
+                segments = path.split(".")
+                kept = segments[0] != "model" or set(segments) & set(self.config.keep)
+                if type(node) is kind.Config and not kept:
+                    words += [f"{path}={new}", f"{path}.format={self.config.format}"]
+        if not words:
+            raise ConfigError(
+                f"nothing to multiply in eight bits: the model has none of "
+                f"{', '.join(self.config.swaps)}, but below {' or '.join(self.config.keep)}"
+            )
+        return apply_overrides(cfg, words, resolve=registry.lookup)
 
 
 def check_dtype(field: str, dtype: str | None) -> None:

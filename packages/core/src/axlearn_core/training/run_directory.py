@@ -46,6 +46,8 @@ FREE_TO_CHANGE = (
     "sharding_rules",
     "sharding_rules.*",
     "offload_optimizer",
+    "model.*.remat",
+    "model.*.remat.*",
     "compile_cache",
     "profile",
     "profile.*",
@@ -178,9 +180,8 @@ def read_run(path: Path) -> tuple[str, dict[str, str]]:
 def _compare(path: Path, config: ConfigBase, accept: bool) -> list[Difference]:
     _, before = read_run(path)
     differences = differences_since(before, config)
-    free = [d for d in differences if any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
-    fixed = [d for d in differences if d not in free]
-    if fixed and not accept:
+    fixed = [d for d in differences if not any(fnmatch.fnmatch(d.path, p) for p in FREE_TO_CHANGE)]
+    if fixed and not accept and _has_begun(path):
         shown = "".join(f"\n  {line}" for line in describe(fixed[:12]))
         more = f"\n  ... and {len(fixed) - 12} more" if len(fixed) > 12 else ""
         raise RunDirectoryError(
@@ -189,6 +190,11 @@ def _compare(path: Path, config: ConfigBase, accept: bool) -> list[Difference]:
             "with, or go on with these changes: --accept-changes"
         )
     return differences
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run left anything here. One that was refused is mended, and started again."""
+    return any(file.name not in (RUN, ".lock", "events.jsonl") for file in path.iterdir())
 
 
 def differences_since(before: Mapping[str, str], config: ConfigBase) -> list[Difference]:

@@ -17,7 +17,7 @@ from axlearn_core.module import (
     flatten_paths,
     functional,
 )
-from axlearn_core.parallel import split_rows
+from axlearn_core.parallel import exchanging, split_rows
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Batch, Loss, Model
 from axlearn_core.training.state import TrainState, Tree, merge_trees
@@ -67,7 +67,8 @@ def make_gradients(
             return loss.total / weight, outputs
 
         def gradient(*args: Any) -> tuple[tuple[jax.Array, OutputCollection], Tree]:
-            result, grads = jax.value_and_grad(mean_loss, has_aux=True)(*args)
+            with exchanging(gradient_dtype):
+                result, grads = jax.value_and_grad(mean_loss, has_aux=True)(*args)
             return result, cast_floats(grads, specs, gradient_dtype)
 
         if accumulation == 1:

@@ -196,7 +196,8 @@ def axlearn_mesh_rules() -> Sequence[MeshRuleRecord]:
 
     Target: a `ConfigModifier`, or the config of one.
     Read by: `axl train` and `axl config`, which take the first rule whose pattern matches: plugins
-        in the order of their names, rules as their plugin lists them.
+        in the order of their names, rules as their plugin lists them. An `optional` one is a
+        recipe: it holds after that rule, and only where `recipe=NAME` asks for it.
 
     Example:
         from axlearn_core.plugins import MeshRuleRecord, hookimpl

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from axlearn_core.hardware import backend_of, load_mesh_rule, select_mesh_rule
 from axlearn_core.parallel.mesh import infer_mesh_shape
-from axlearn_core.plugins import Registered, get_registry
+from axlearn_core.plugins import MeshRuleRecord, Registered, get_registry
 from axlearn_core.testing import tiny
 from axlearn_core.testing.contracts.component import DistributionContract
 from axlearn_core.training.trainer import Trainer
@@ -31,7 +31,10 @@ class MeshRuleContract(DistributionContract):
     kind: ClassVar[str] = "mesh-rule"
 
     def machines(self) -> Mapping[str, tuple[str, Mapping[str, int]]]:
-        """Returns machines, for every rule one: its rule, and the axes of its mesh above 1."""
+        """Returns machines, for every rule one: its rule, and the axes of its mesh above 1.
+
+        Recipes, which are optional, need none.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} needs machines: define machines(self) and return "
             "{'gpu-h100-64': ('the rule's name', {'data': 8, 'fsdp': 8})}, for every rule one"
@@ -46,7 +49,8 @@ class MeshRuleContract(DistributionContract):
     @classmethod
     def covers(cls, component: Registered) -> bool:
         named = component.name in {name for name, _ in cls().machines().values()}
-        return super().covers(component) and named
+        assert isinstance(component.record, MeshRuleRecord)
+        return super().covers(component) and (named or component.record.optional)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         if "machine" in metafunc.fixturenames:
@@ -56,6 +60,11 @@ class MeshRuleContract(DistributionContract):
         rule, (name, _) = select_mesh_rule(get_registry(), machine), self.machines()[machine]
         assert rule is not None, f"no rule is for {machine}"
         assert rule.qualified_name == f"{self.distribution}/{name}"
+
+    def test_recipes_are_modifiers(self) -> None:
+        for component in get_registry().records(self.kind):
+            if component.distribution == self.distribution:
+                load_mesh_rule(component)  # or it raises
 
     def test_a_machine_gets_the_mesh_of_its_size(self, machine: str) -> None:
         name, sizes = self.machines()[machine]
