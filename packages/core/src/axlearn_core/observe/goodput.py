@@ -60,9 +60,10 @@ def account(events: Sequence[Event]) -> Account:
             seconds["recovery" if crashed and start else phase] += mark.get(phase, 0.0)
             seconds["lost_work"] += end.get(phase, 0.0) - mark.get(phase, 0.0)
         if before is not None and before[-1].get("reason") != "completed":
-            seconds["idle"] += max(0.0, session[0]["time"] - before[-1]["time"])
-        began = [event["from_step"] for event in session if event["event"] == "resumed"]
-        kept = min([*began, *([] if kept is None else [kept])], default=None)
+            began = session[0]["time"] - sum(session[0]["seconds"].values())
+            seconds["idle"] += max(0.0, began - before[-1]["time"])
+        from_step = [event["from_step"] for event in session if event["event"] == "resumed"]
+        kept = min([*from_step, *([] if kept is None else [kept])], default=None)
     return Account(seconds)
 
 
