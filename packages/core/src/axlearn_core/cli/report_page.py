@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -197,8 +198,12 @@ def _of_curve(metric: str, series: Series) -> tuple[str, str, str, str]:
     newest = f"{series.last:.6g}", str(series.steps[-1])
     if not metric.startswith("loss"):  # of which it is unknown whether low is good
         return *newest, "", ""
-    lowest = min(zip(series.values, series.steps, strict=True))
-    return *newest, f"{lowest[0]:.6g}", str(lowest[1])
+    both = zip(series.values, series.steps, strict=True)
+    finite = [(value, step) for value, step in both if math.isfinite(value)]
+    if not finite:
+        return *newest, "", ""
+    lowest, step = min(finite)
+    return *newest, f"{lowest:.6g}", str(step)
 
 
 def _checkpoints(runs: Sequence[Run], names: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from axlearn_core.cli.runs import labels
@@ -57,43 +56,35 @@ def frame(runs: Sequence[Run], width: int, height: int, now: float) -> Renderabl
     ]
     used = _rows([*above, *below], width)
     events = list(_events(names, several, min(max((height - used) // 4, 3), 8)))
-    chart = max(height - used - len(events) - 3, _LOWEST)
+    # The chart has a line above it and one below.
+    chart = max(height - used - len(events) - 2, _LOWEST)
     return Group(*above, *_chart(names, width, chart), *below, *events)
 
 
-def _rows(lines: Sequence[RenderableType], width: int) -> int:
-    return sum(
-        -(-max(line.cell_len, 1) // width) if isinstance(line, Text) else 1 for line in lines
-    )
+def _rows(lines: Sequence[Text], width: int) -> int:
+    return sum(-(-max(line.cell_len, 1) // width) for line in lines)
 
 
 Named = Mapping[str, tuple[Run, str]]
 
 
-def _head(run: Run, label: Text, width: int, now: float) -> Iterator[RenderableType]:
+def _head(run: Run, label: Text, width: int, now: float) -> Iterator[Text]:
     state, detail = state_of(run, now)
     told = (f"{state} {detail}".rstrip(), _STATES.get(state, "yellow"))
     where = "" if label.plain else f"  {run.directory}"
     title = Text.assemble(label, (run.experiment, "bold"), "  ", told, (where, "dim"))
     title.truncate(width, overflow="ellipsis")
     yield title
-    share = f" {run.step}/{run.max_step or '?'} "
-    if run.max_step:
-        share += f" {run.step / run.max_step:.0%}"
-    bar = ProgressBar(total=run.max_step or 1, completed=run.step, width=width - len(share))
-    yield _Beside(bar, Text(share))
+    yield _progress(run, width)
     yield from _packed(map(Text, _facts(run, state)), width)
 
 
-class _Beside:
-    """A bar and what is written at its end."""
-
-    def __init__(self, bar: ProgressBar, text: Text):
-        self._bar, self._text = bar, text
-
-    def __rich_console__(self, console, options):  # type: ignore[no-untyped-def]
-        yield from console.render(self._bar, options.update(width=self._bar.width))
-        yield self._text
+def _progress(run: Run, width: int) -> Text:
+    share = min(run.step / run.max_step, 1.0) if run.max_step else 0.0
+    told = f" {run.step}/{run.max_step}  {share:.0%}" if run.max_step else f" {run.step}/?"
+    columns = max(width - len(told), 0)
+    done = round(share * columns)
+    return Text.assemble(("━" * done, "green"), ("─" * (columns - done), "dim"), told)
 
 
 def _packed(parts: Iterable[Text], width: int) -> Iterator[Text]:
@@ -134,7 +125,7 @@ def _facts(run: Run, state: str) -> list[str]:
     return facts
 
 
-def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
+def _chart(names: Named, width: int, height: int) -> Iterator[Text]:
     curves: list[Points] = [
         run.train["loss"].points(_POINTS) if "loss" in run.train else []
         for run, _ in names.values()
@@ -146,14 +137,14 @@ def _chart(names: Named, width: int, height: int) -> Iterator[RenderableType]:
     if low_high is None:
         yield Text("\nno step has been recorded yet", "dim")
         return
-    labels = {0: f"{'↑' * cut}{low_high.high:.4g}", height - 1: f"{low_high.low:.4g}"}
-    margin = max(len("loss"), *map(len, labels.values()))
+    beside = {0: f"{'↑' * cut}{low_high.high:.4g}", height - 1: f"{low_high.low:.4g}"}
+    margin = max(len("loss"), *map(len, beside.values()))
     picture = draw(curves, max(width - margin - 2, 10), height)
     assert picture is not None
     colours = [colour for _, colour in names.values()]
     yield Text("")
     for number, (row, owners) in enumerate(picture.rows):
-        label = labels.get(number, "loss" if number == height // 2 else "")
+        label = beside.get(number, "loss" if number == height // 2 else "")
         line = Text.assemble((f"{label:>{margin}} ", "dim"))
         for owner, places in itertools.groupby(range(len(row)), key=owners.__getitem__):
             part = "".join(row[place] for place in places)
@@ -174,7 +165,7 @@ def _ceiling(curves: Sequence[Points]) -> float:
     return max(filter(math.isfinite, later), default=math.inf)
 
 
-def _goodput(names: Named, width: int, several: bool) -> Iterator[RenderableType]:
+def _goodput(names: Named, width: int, several: bool) -> Iterator[Text]:
     accounts = {label: account(run.events) for label, (run, _) in names.items() if run.events}
     shown = {label: each for label, each in accounts.items() if each.wall > 0}
     if not shown:
@@ -207,7 +198,7 @@ def _bar(each: Account, width: int) -> Text:
     return bar
 
 
-def _evaluations(names: Named, several: bool) -> Iterator[RenderableType]:
+def _evaluations(names: Named, several: bool) -> Iterator[Text]:
     rows = [
         Text.assemble(
             (f"● {label} ", colour) if several else "",
@@ -225,11 +216,12 @@ def _evaluations(names: Named, several: bool) -> Iterator[RenderableType]:
 
 
 def _best(points: Points) -> str:
-    step, best = min(points, key=lambda point: point[1])
+    finite = [(value, step) for step, value in points if math.isfinite(value)]
+    best, step = min(finite, default=(math.nan, points[-1][0]))
     return f", best {best:.4f} at {step}" if step != points[-1][0] else ""
 
 
-def _events(names: Named, several: bool, most: int) -> Iterator[RenderableType]:
+def _events(names: Named, several: bool, most: int) -> Iterator[Text]:
     told: list[tuple[str, Event]] = sorted(
         (
             (label, event)
@@ -254,7 +246,7 @@ def _events(names: Named, several: bool, most: int) -> Iterator[RenderableType]:
         yield line
 
 
-def _remarks(runs: Sequence[Run]) -> Iterator[RenderableType]:
+def _remarks(runs: Sequence[Run]) -> Iterator[Text]:
     for run in runs:
         for remark in run.remarks:
             yield Text(f"note: {remark}", "yellow")

@@ -31,7 +31,9 @@ class Session:
 
     @property
     def began(self) -> float:
-        return float(self.events[0]["time"])
+        """When its process started, which is before it could write."""
+        first = self.events[0]
+        return float(first["time"] - sum(first["seconds"].values()))
 
     @property
     def ended(self) -> float:
