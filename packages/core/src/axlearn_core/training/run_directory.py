@@ -1,8 +1,8 @@
 """The directory of a run: one run at a time, and never another experiment's.
 
 It holds `run.json` (the config's values and how it was made), `metrics.jsonl`, `performance.jsonl`,
-`events.jsonl` and `checkpoints/`. All processes of a run share it; process 0 holds its lock, and writes all but
-the arrays of checkpoints.
+`events.jsonl` and `checkpoints/`. All processes of a run share it; process 0 holds its lock, and
+writes all but the arrays of checkpoints.
 """
 
 from __future__ import annotations
