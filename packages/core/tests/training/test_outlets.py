@@ -76,6 +76,23 @@ def test_what_the_user_can_mend_ends_the_run_before_it_begins(outlets):
         outlets(Closed.Config(mendable=True))
 
 
+def test_only_what_was_opened_is_closed(tmp_path):
+    closed = []
+
+    class Told(Flaky):
+        def close(self):
+            closed.append(self)
+
+    never = Outlets([Told.Config().instantiate()], print)
+    never.close()
+    assert closed == []
+    half = Outlets([Told.Config().instantiate(), Closed.Config(mendable=True).instantiate()], print)
+    with pytest.raises(UserError):
+        half.open(tmp_path, after_step=0)
+    half.close()
+    assert len(closed) == 1
+
+
 def test_metrics_that_the_run_itself_keeps_must_be_written(outlets):
     made, (jsonl,), _ = outlets(JsonlWriter.Config())
     for file in jsonl._files.values():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = "events.jsonl"
+_OF_EACH = {"time", "event", "session", "step", "seconds"}
 _logger = logging.getLogger(__name__)
 
 
@@ -32,8 +33,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    whole = isinstance(event, dict) and {"time", "event", "session", "seconds"} <= event.keys()
-    return event if whole else None
+    return event if isinstance(event, dict) and event.keys() >= _OF_EACH else None
 
 
 class EventFile:

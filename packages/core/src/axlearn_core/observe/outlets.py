@@ -28,8 +28,9 @@ class Outlets:
 
     def __init__(self, writers: Sequence[Writer], failed: Callable[[str], None]):
         self._writers = writers
+        self._open: list[Writer] = []
         self._failed = failed
-        self._failures: Counter[int] = Counter()
+        self._failures: Counter[Writer] = Counter()
 
     def open(self, directory: Path, *, after_step: int) -> None:
         """Opens all; one that fails is left out of this run.
@@ -37,7 +38,15 @@ class Outlets:
         Raises:
             UserError: if one needs something that the user can give it, such as a package.
         """
-        self._each(lambda writer: writer.open(directory, after_step=after_step), last=True)
+        for writer in self._writers:
+            try:
+                writer.open(directory, after_step=after_step)
+            except UserError:
+                raise
+            except Exception as error:
+                self._tell(writer, error, gone=True)
+            else:
+                self._open.append(writer)
 
     def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         self._each(lambda writer: writer.write(step, kind, values))
@@ -46,20 +55,25 @@ class Outlets:
         self._each(lambda writer: writer.flush())
 
     def close(self) -> None:
+        """Closes those that are open."""
         self._each(lambda writer: writer.close())
+        self._open = []
 
-    def _each(self, call: Callable[[Writer], None], *, last: bool = False) -> None:
-        for number, writer in enumerate(self._writers):
-            if self._failures[number] >= MAX_FAILURES:
-                continue
+    def _each(self, call: Callable[[Writer], None]) -> None:
+        for writer in list(self._open):
             try:
                 call(writer)
             except Exception as error:
-                if isinstance(writer, JsonlWriter) or (last and isinstance(error, UserError)):
-                    raise
-                self._failures[number] += MAX_FAILURES if last else 1
-                gone = self._failures[number] >= MAX_FAILURES
-                line = f"{type(writer).__name__} failed: {type(error).__name__}: {error}"
-                suffix = ". It is not called again in this run" if gone else ""
-                _logger.warning("%s%s", line, suffix, exc_info=error)
-                self._failed(line + suffix)
+                self._failures[writer] += 1
+                gone = self._failures[writer] == MAX_FAILURES
+                self._tell(writer, error, gone=gone)
+                if gone:
+                    self._open.remove(writer)
+
+    def _tell(self, writer: Writer, error: Exception, *, gone: bool) -> None:
+        if isinstance(writer, JsonlWriter):
+            raise error
+        line = f"{type(writer).__name__} failed: {type(error).__name__}: {error}"
+        suffix = ". It is not called again in this run" if gone else ""
+        _logger.warning("%s%s", line, suffix, exc_info=error)
+        self._failed(line + suffix)

@@ -100,6 +100,8 @@ class Profiler(Configurable):
         with self._tolerating("trace"):
             jax.profiler.start_trace(folder, create_perfetto_trace=True)
             self._tracing = folder
+            return
+        self._trace = None
 
     def _end_trace(self) -> None:
         self._trace = None

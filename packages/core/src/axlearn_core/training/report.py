@@ -104,7 +104,6 @@ class Report:
         self._performance.start(step, waited)
 
     def finished(self, step: int, reason: str) -> None:
-        self._outlets.close()
         self._hook.axlearn_run_finished(RunFinished(step, reason))
 
     def _details(

@@ -184,11 +184,15 @@ class Trainer(Configurable):
             stopping_on_signals(progress.say) as stop,
         ):
             clock = Clock(run.path if is_first() else None, began=began)
+            outlets = Outlets(
+                self.writers if is_first() else [], lambda line: clock.fault("writer_failed", line)
+            )
             with (
                 clock.session(**self._session_facts(experiment, run)),
                 self.profiler.session(run.path, clock, progress.say),
+                contextlib.closing(outlets),
             ):
-                result = self._run(run, stop, clock, progress, experiment, changes)
+                result = self._run(run, stop, clock, outlets, progress, experiment, changes)
                 clock.reason = result.reason
             return result
 
@@ -197,6 +201,7 @@ class Trainer(Configurable):
         run: RunDirectory,
         stop: StopRequest,
         clock: Clock,
+        outlets: Outlets,
         progress: Progress,
         experiment: str,
         changes: Sequence[str],
@@ -241,9 +246,6 @@ class Trainer(Configurable):
             return Result(first, "completed", facts["values"])
         clock.step = first
         clock.record("resumed", from_step=first)
-        outlets = Outlets(
-            self.writers if is_first() else [], lambda line: clock.fault("writer_failed", line)
-        )
         outlets.open(run.path, after_step=first)
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
