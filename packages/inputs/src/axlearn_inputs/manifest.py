@@ -147,7 +147,8 @@ def _check_types(manifest: Manifest) -> None:
     """Raises a ValueError for what is no manifest, though its fields have the right names."""
     splits = list(manifest.splits.values())
     shards = [shard for split in splits for shard in split.shards]
-    for record in (manifest, manifest.tokenizer, *splits, *shards):
+    records: list[Any] = [manifest, manifest.tokenizer, *splits, *shards]
+    for record in records:
         for field in dataclasses.fields(record):
             value = getattr(record, field.name)
             kind = {"int": int, "str": str}.get(str(field.type))
@@ -157,7 +158,7 @@ def _check_types(manifest: Manifest) -> None:
         if not isinstance(getattr(manifest, name), dict):
             raise ValueError(f"{name} must be an object, found {getattr(manifest, name)!r}")
     for shard in shards:
-        if Path(shard.file).name != shard.file or "\0" in shard.file:
+        if shard.file == ".." or Path(shard.file).name != shard.file or "\0" in shard.file:
             raise ValueError(f"shard {shard.file!r} is not in this folder")
         if shard.records < 1:
             raise ValueError(f"shard {shard.file!r} has {shard.records} records")
