@@ -85,7 +85,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, make_spec):
 
 
 def test_an_empty_split_is_an_error(tmp_path, make_spec):
-    with pytest.raises(UserError, match="no documents in its split 'train'"):
+    with pytest.raises(UserError, match="no documents in the split 'train'"):
         prepare(make_spec(), tmp_path / "out", report=lambda line: None, read=lambda *arguments: [])
 
 

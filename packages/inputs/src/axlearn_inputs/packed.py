@@ -25,6 +25,8 @@ from axlearn_inputs.manifest import (
     is_prepared,
     load_manifest,
 )
+from axlearn_inputs.packers import Row
+from axlearn_inputs.row_stream import PlacedRows
 from axlearn_inputs.rows import batch_shape, decode_row, empty_batch, fill_row, id_dtype
 from axlearn_inputs.shards import ShardReader
 from axlearn_inputs.spec import PrepareSpec, prepare_command
@@ -69,24 +71,35 @@ class PackedInput(Input):
         cfg = self.config
         import grain  # it imports jax
 
-        rows = self.local_rows(process_index, process_count)
-        records = self._reader
-        order = grain.MapDataset.range(len(records)).seed(cfg.seed).shuffle().repeat(cfg.num_epochs)
-        summary = self._manifest.tokenizer
-        dtype = id_dtype(summary.vocab_size)
+        rows, order = self.local_rows(process_index, process_count), self._order
 
         def batch(number: int) -> Batch:
             start = number * cfg.batch_size
             places = range(start + rows.start, min(start + rows.stop, len(order)))
-            result = empty_batch(len(rows), cfg.source.seq_len, summary.pad_id)
-            for index, record in enumerate(records.read([order[place] for place in places])):
-                fill_row(result, index, decode_row(record, dtype))
+            result = empty_batch(len(rows), cfg.source.seq_len, self.pad_id)
+            for index, row in enumerate(self._rows_at(places)):
+                fill_row(result, index, row)
             return result
 
         # Past sys.maxsize no index reaches; ceiling division otherwise.
         count = sys.maxsize if cfg.num_epochs is None else -(-len(order) // cfg.batch_size)
         options = grain.ReadOptions(num_threads=cfg.read_ahead, prefetch_buffer_size=cfg.read_ahead)
         return _Batches(grain.MapDataset.range(count).map(batch).to_iter_dataset(options))
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills rows."""
+        return self._manifest.tokenizer.pad_id
+
+    def row_stream(self) -> PlacedRows:
+        """Returns a stream of the rows, for mixtures."""
+        count = None if self.config.num_epochs is None else len(self._order)
+        return PlacedRows(
+            lambda place: next(self._rows_at(range(place, place + 1))), count, self._split.records
+        )
+
+    def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
+        return {"epoch": state["next_index"] * self.config.batch_size / self._split.records}
 
     def batch_shape(self) -> BatchShape:
         return batch_shape(self.config.batch_size, self.config.source.seq_len)
@@ -123,6 +136,20 @@ class PackedInput(Input):
     @property
     def _split(self) -> Split:
         return self._manifest.splits[self.config.split]
+
+    def _rows_at(self, places: range) -> Iterator[Row]:
+        dtype = id_dtype(self._manifest.tokenizer.vocab_size)
+        order = self._order
+        for record in self._reader.read([order[place] for place in places]):
+            yield decode_row(record, dtype)
+
+    @cached_property
+    def _order(self) -> Any:
+        """The record at each place."""
+        import grain  # it imports jax
+
+        records = grain.MapDataset.range(len(self._reader)).seed(self.config.seed)
+        return records.shuffle().repeat(self.config.num_epochs)
 
     @cached_property
     def _reader(self) -> ShardReader:

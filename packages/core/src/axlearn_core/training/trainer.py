@@ -235,7 +235,7 @@ class Trainer(Configurable):
             for batch, input_state in prefetcher:
                 state, metrics = train_step(state, batch)
                 step += 1
-                under_way.add(step, metrics)
+                under_way.add(step, metrics, self.input.figures(input_state))
                 for arrived in under_way.arrived():
                     self._check_and_report(arrived, report, prefetcher.waited)
                 for saved in checkpointer.poll():

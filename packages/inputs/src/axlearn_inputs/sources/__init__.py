@@ -1,0 +1,24 @@
+"""Where documents come from."""
+
+from axlearn_inputs.sources.files import FileSource
+from axlearn_inputs.sources.hugging_face import HuggingFaceDataset
+from axlearn_inputs.sources.lines import JsonLines, LineSource, TextLines
+from axlearn_inputs.sources.parquet import Parquet
+from axlearn_inputs.sources.seqio_task import SeqioTask
+from axlearn_inputs.sources.source import DocumentError, DocumentSource, Found, Position
+from axlearn_inputs.sources.text_files import TextFiles
+
+__all__ = [
+    "DocumentError",
+    "DocumentSource",
+    "FileSource",
+    "Found",
+    "HuggingFaceDataset",
+    "JsonLines",
+    "LineSource",
+    "Parquet",
+    "Position",
+    "SeqioTask",
+    "TextFiles",
+    "TextLines",
+]
