@@ -1,5 +1,6 @@
 """Where documents come from."""
 
+from axlearn_inputs.sources.by_name import ENDS, source_of_files
 from axlearn_inputs.sources.files import FileSource
 from axlearn_inputs.sources.hugging_face import HuggingFaceDataset
 from axlearn_inputs.sources.lines import JsonLines, LineSource, TextLines
@@ -9,6 +10,7 @@ from axlearn_inputs.sources.source import DocumentError, DocumentSource, Found, 
 from axlearn_inputs.sources.text_files import TextFiles
 
 __all__ = [
+    "ENDS",
     "DocumentError",
     "DocumentSource",
     "FileSource",
@@ -21,4 +23,5 @@ __all__ = [
     "SeqioTask",
     "TextFiles",
     "TextLines",
+    "source_of_files",
 ]
