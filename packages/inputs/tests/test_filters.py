@@ -188,7 +188,7 @@ def test_decontamination_is_what_sets_of_runs_say(tmp_path_factory, data):
     lines = [" ".join(text) for text in texts]
     contaminated = decontamination(folder, lines, shortest=3, longest=6)
     if not runs:
-        with pytest.raises(UserError, match="nothing to look for: no text .* has 3 words"):
+        with pytest.raises(UserError, match=r"nothing to look for: no text .* has 3 words"):
             contaminated.drops("a")
         return
     held = {run for n in range(3, 7) for run in ngrams(document, n)}
