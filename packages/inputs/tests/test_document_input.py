@@ -132,7 +132,7 @@ def test_its_state_is_readable_and_stays_small():
         next(batches)
     state = batches.get_state()
     assert list(state) == [
-        *("epoch", "window", "after", "row", "documents", "rows", "targets", "dropped"),
+        *("epoch", "window", "after", "row", "documents", "dropped", "rows", "targets"),
     ]
     assert len(json.dumps(state)) < 200
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ class DocumentRows:
         window      windows that are complete in this pass
         after       the position behind them, in the source's words; null at the beginning
         row         rows that this window has given
-        documents, rows, targets, dropped
-                    counts over all complete windows
+        documents   that were read, whole windows at a time
+        dropped     by each filter, likewise
+        rows        given so far, over all windows and passes
+        targets     in these rows
 
     and does not grow.
     """
@@ -49,8 +52,7 @@ class DocumentRows:
         self._num_epochs = num_epochs
         self._epoch = self._number = 0
         self._after: Position | None = None
-        self._counts: Counter[str] = Counter()  # over all complete windows
-        self._dropped: Counter[str] = Counter(dict.fromkeys(filters, 0))
+        self._before = _Counts(dropped=dict.fromkeys(filters, 0))  # over all complete windows
         self._window: _Window | None = None
         self._texts: Iterator[Found] | None = None
 
@@ -66,28 +68,29 @@ class DocumentRows:
             self._close_window(self._window)
 
     def get_state(self) -> dict[str, Any]:
+        window = self._window
+        counts = self._before + window.counts if window else self._before
         return {
             "epoch": self._epoch,
             "window": self._number,
             "after": None if self._after is None else dict(self._after),
-            "row": self._window.given if self._window else 0,
-            **{name: self._counts[name] for name in ("documents", "rows", "targets")},
-            "dropped": dict(self._dropped),
+            "row": window.counts.rows if window else 0,
+            **dataclasses.asdict(counts),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         self._epoch, self._number = state["epoch"], state["window"]
         self._after = state["after"]
-        self._counts = Counter({n: state[n] for n in ("documents", "rows", "targets")})
-        self._dropped = Counter(state["dropped"])
+        self._before = _Counts(**{name: state[name] for name in _COUNTED})
         self._texts = self._window = None
         if state["row"]:
             self._window = self._read_window()
             for _ in range(state["row"]):
                 self._window.take()
+            self._before -= self._window.counts
 
     def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """Returns the complete passes and documents, and of the rows how full they are."""
+        """Returns the complete passes, the documents, and how full the rows are."""
         places = state["rows"] * self._seq_len
         return {
             "epoch": state["epoch"],
@@ -115,59 +118,64 @@ class DocumentRows:
         )
         return _Window(
             self._packer.pack(documents, self._seq_len),
-            documents=len(texts),
-            complete=len(texts) == self._size,
-            after=after,
-            dropped=chain.dropped,
+            _Counts(documents=len(texts), dropped=chain.dropped),
+            after,
+            ends_pass=len(texts) < self._size,
         )
 
     def _close_window(self, window: _Window) -> None:
-        self._counts += Counter(
-            documents=window.documents, rows=window.given, targets=window.targets
-        )
-        for name, count in window.dropped.items():
-            self._dropped[name] += count
+        self._before += window.counts
         self._window = None
-        if window.complete:
+        if not window.ends_pass:
             self._number, self._after = self._number + 1, window.after
             return
-        if not self._counts["rows"]:
+        if not self._before.rows:
             raise UserError(
                 f"the documents have nothing in their split {self._split!r}, after the filters"
             )
         self._epoch, self._number, self._after, self._texts = self._epoch + 1, 0, None, None
 
 
-class _Window:
-    """The rows of one window, and what is known about it.
+@dataclass
+class _Counts:
+    """What a stream has read and given; one can be added to another, and taken from it."""
 
-    Attributes:
-        complete: False for the last window of a pass.
-        given, targets: of the rows so far.
-    """
+    documents: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    rows: int = 0
+    targets: int = 0
 
-    def __init__(
-        self,
-        rows: Iterator[Row],
-        *,
-        documents: int,
-        complete: bool,
-        after: Position | None,
-        dropped: Mapping[str, int],
-    ):
-        self._rows = rows
-        self.documents, self.complete, self.after, self.dropped = (
-            documents,
-            complete,
-            after,
-            dropped,
+    def __add__(self, other: _Counts) -> _Counts:
+        return self._plus(other, 1)
+
+    def __sub__(self, other: _Counts) -> _Counts:
+        return self._plus(other, -1)
+
+    def _plus(self, other: _Counts, sign: int) -> _Counts:
+        return _Counts(
+            self.documents + sign * other.documents,
+            {name: count + sign * other.dropped[name] for name, count in self.dropped.items()},
+            self.rows + sign * other.rows,
+            self.targets + sign * other.targets,
         )
-        self.given = self.targets = 0
+
+
+_COUNTED = tuple(name.name for name in dataclasses.fields(_Counts))
+
+
+@dataclass
+class _Window:
+    """The rows of one window that are still to come, and what is known about it."""
+
+    rows: Iterator[Row]
+    counts: _Counts
+    after: Position | None  # behind its last document
+    ends_pass: bool
 
     def take(self) -> Row | None:
         """Returns the next row, or None after the last one."""
-        row = next(self._rows, None)
+        row = next(self.rows, None)
         if row is not None:
-            self.given += 1
-            self.targets += sum(len(piece) - 1 for piece in row)
+            self.counts.rows += 1
+            self.counts.targets += sum(len(piece) - 1 for piece in row)
         return row
