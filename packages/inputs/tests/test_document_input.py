@@ -14,9 +14,11 @@ from axlearn_inputs import (
     BestFitPacker,
     ByteTokenizer,
     ConcatenatingPacker,
+    DocumentError,
     DocumentInput,
     DocumentSource,
     ExactDuplicates,
+    JsonLines,
     LengthFilter,
 )
 from axlearn_inputs.sources import Found
@@ -132,7 +134,7 @@ def test_its_state_is_readable_and_stays_small():
         next(batches)
     state = batches.get_state()
     assert list(state) == [
-        *("epoch", "window", "after", "row", "documents", "dropped", "rows", "targets"),
+        *("epoch", "window", "after", "row", "documents", "dropped", "skipped", "rows", "targets"),
     ]
     assert len(json.dumps(state)) < 200
 
@@ -149,13 +151,16 @@ def test_figures_tell_passes_documents_what_was_dropped_and_how_full_rows_are():
     short = LengthFilter.Config(min_words=1)  # drops documents without text
     reader = source([7, 0, 3, 3], filters={"empty": short}, num_epochs=2, batch_size=1)
     batches = reader.batches()
-    assert reader.figures(batches.get_state()) == {"epoch": 0, "documents": 0, "dropped/empty": 0}
+    assert reader.figures(batches.get_state()) == {
+        **{"epoch": 0, "documents": 0, "skipped": 0, "dropped/empty": 0}
+    }
     assert len(list(batches)) == 4  # each pass: one document with its eos, and two in a row
     with pytest.raises(StopIteration):
         next(batches)
     assert reader.figures(batches.get_state()) == {
         "epoch": 2,
         "documents": 6,
+        "skipped": 0,
         "row_fullness": 1.0,
         "dropped/empty": 2,
     }
@@ -176,3 +181,43 @@ def test_its_description_tells_what_decides_the_rows():
     made = [{}, {"seed": 1}, {"window": 5}, {"packer": ConcatenatingPacker.default_config()}]
     described = [json.dumps(source(**fields).describe()) for fields in made]
     assert len(set(described)) == len(made)
+
+
+@pytest.fixture
+def with_damages(tmp_path):
+    """20 lines of JSON, of which the 3rd, 4th and 20th are damaged."""
+    lines = [json.dumps({"text": f"document {i}"}) for i in range(1, 21)]
+    for number in (3, 4, 20):
+        lines[number - 1] = lines[number - 1][:-1]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    return JsonLines.Config(files=(f"{tmp_path}/x.jsonl",))
+
+
+@pytest.mark.parametrize("window", [2, 3, 20])
+def test_damaged_documents_can_be_left_out_and_are_counted(with_damages, caplog, window):
+    fields = {"damaged": "skip", "num_epochs": 2, "batch_size": 1, "window": window}
+    stream_input = source(documents=with_damages, **fields)
+    batches = stream_input.batches()
+    states, seen = [batches.get_state()], []
+    for batch in batches:
+        seen.append(batch)
+        states.append(batches.get_state())
+    assert states[-1]["skipped"] == 6 and "x.jsonl line 4: expected JSON" in caplog.text
+    text = (
+        ByteTokenizer.Config()
+        .instantiate()
+        .decode(np.concatenate([b["target_ids"][b["target_weights"] > 0] for b in seen]))
+    )
+    assert text.count("document") == 2 * 17
+    for done in range(0, len(seen), 7):
+        resumed = stream_input.batches()
+        resumed.set_state(states[done])
+        same(list(resumed), seen[done:])
+        assert resumed.get_state() == batches.get_state()
+
+
+def test_an_error_does_not_pass_for_the_end_of_the_documents(with_damages):
+    batches = source(documents=with_damages).batches()
+    for _ in range(2):
+        with pytest.raises(DocumentError, match=r"x\.jsonl line 3"):
+            list(batches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from axlearn_core.config import REQUIRED, ConfigError, to_text
-from axlearn_inputs.document_rows import DocumentRows
+from axlearn_inputs.document_rows import Damaged, DocumentRows
 from axlearn_inputs.filters import DocumentFilter
 from axlearn_inputs.packers import BestFitPacker, Packer
 from axlearn_inputs.row_stream import RowStreamInput
@@ -35,6 +35,8 @@ class DocumentInput(RowStreamInput):
         window: int = 4096  # documents that are shuffled and packed together, and held in memory
         seed: int = 0  # of the order of documents in each window
         num_epochs: int | None = None  # None: without end
+        # A document that cannot be read ends the run; or it is left out, which the state counts.
+        damaged: Damaged = "stop"
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -74,6 +76,7 @@ class DocumentInput(RowStreamInput):
             window=cfg.window,
             seed=cfg.seed,
             num_epochs=cfg.num_epochs,
+            damaged=cfg.damaged,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class DocumentInput(RowStreamInput):
             "seq_len": cfg.seq_len,
             "window": cfg.window,
             "seed": cfg.seed,
+            "damaged": cfg.damaged,
         }
 
     def tokenizer(self) -> Tokenizer:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from axlearn_core.errors import UserError
 from axlearn_inputs.filters import DocumentFilter, FilterChain
 from axlearn_inputs.packers import Packer, Row
-from axlearn_inputs.sources import DocumentSource, Found, Position
+from axlearn_inputs.sources import DocumentError, DocumentSource, Position
 from axlearn_inputs.tokenizers import Tokenizer
+
+Damaged = Literal["stop", "skip"]
+_logger = logging.getLogger(__name__)
 
 
 class DocumentRows:
@@ -25,8 +29,9 @@ class DocumentRows:
         window      windows that are complete in this pass
         after       the position behind them, in the source's words; null at the beginning
         row         rows that this window has given
-        documents   that were read, whole windows at a time
+        documents   that were kept, whole windows at a time
         dropped     by each filter, likewise
+        skipped     because they are damaged, likewise
         rows        given so far, over all windows and passes
         targets     in these rows
 
@@ -45,16 +50,17 @@ class DocumentRows:
         window: int,
         seed: int,
         num_epochs: int | None,
+        damaged: Damaged,
     ):
         self._source, self._split = source, split
         self._filters, self._tokenizer, self._packer = filters, tokenizer, packer
         self._seq_len, self._size, self._seed = seq_len, window, seed
-        self._num_epochs = num_epochs
+        self._num_epochs, self._damaged = num_epochs, damaged
         self._epoch = self._number = 0
         self._after: Position | None = None
         self._before = _Counts(dropped=dict.fromkeys(filters, 0))  # over all complete windows
         self._window: _Window | None = None
-        self._texts: Iterator[Found] | None = None
+        self._found: Iterator[tuple[str | None, Position]] | None = None
 
     def take(self, wanted: bool) -> Row | None:
         while True:
@@ -82,7 +88,7 @@ class DocumentRows:
         self._epoch, self._number = state["epoch"], state["window"]
         self._after = state["after"]
         self._before = _Counts(**{name: state[name] for name in _COUNTED})
-        self._texts = self._window = None
+        self._found = self._window = None
         if state["row"]:
             self._window = self._read_window()
             for _ in range(state["row"]):
@@ -95,33 +101,49 @@ class DocumentRows:
         return {
             "epoch": state["epoch"],
             "documents": state["documents"],
+            "skipped": state["skipped"],
             **({"row_fullness": state["targets"] / places} if places else {}),
             **{f"dropped/{name}": count for name, count in state["dropped"].items()},
         }
 
     def _read_window(self) -> _Window:
-        if self._texts is None:
-            self._texts = self._source.read(self._split, self._after)
+        # After an error the iterator would be at its end, which must not pass for the source's.
+        documents, self._found = self._found or self._read_on(), None
         chain = FilterChain(self._filters)
-        after = self._after
-        texts = []
-        for found in self._texts:
-            after = found.after
-            if chain.keeps(found.text):
-                texts.append(found.text)
+        after, texts, skipped = self._after, list[str](), 0
+        for text, after in documents:  # noqa: B007 - the last one is used below
+            if text is None:
+                skipped += 1
+            elif chain.keeps(text):
+                texts.append(text)
                 if len(texts) == self._size:
                     break
+        self._found = documents
         order = np.random.default_rng([self._seed, self._epoch, self._number])
-        documents = (
+        encoded = (
             self._tokenizer.as_document(self._tokenizer.encode(texts[place]))
             for place in order.permutation(len(texts))
         )
         return _Window(
-            self._packer.pack(documents, self._seq_len),
-            _Counts(documents=len(texts), dropped=chain.dropped),
+            self._packer.pack(encoded, self._seq_len),
+            _Counts(len(texts), chain.dropped, skipped),
             after,
             ends_pass=len(texts) < self._size,
         )
+
+    def _read_on(self) -> Iterator[tuple[str | None, Position]]:
+        """Yields the documents behind the complete windows; None is one that was skipped."""
+        after = self._after
+        while True:
+            try:
+                yield from self._source.read(self._split, after)
+                return
+            except DocumentError as error:
+                if self._damaged == "stop" or error.after is None:
+                    raise
+                _logger.warning("%s; it is left out", error)
+                after = error.after
+            yield None, after
 
     def _close_window(self, window: _Window) -> None:
         self._before += window.counts
@@ -133,7 +155,7 @@ class DocumentRows:
             raise UserError(
                 f"the documents have nothing in their split {self._split!r}, after the filters"
             )
-        self._epoch, self._number, self._after, self._texts = self._epoch + 1, 0, None, None
+        self._epoch, self._number, self._after, self._found = self._epoch + 1, 0, None, None
 
 
 @dataclass
@@ -142,6 +164,7 @@ class _Counts:
 
     documents: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
     rows: int = 0
     targets: int = 0
 
@@ -155,6 +178,7 @@ class _Counts:
         return _Counts(
             self.documents + sign * other.documents,
             {name: count + sign * other.dropped[name] for name, count in self.dropped.items()},
+            self.skipped + sign * other.skipped,
             self.rows + sign * other.rows,
             self.targets + sign * other.targets,
         )

@@ -39,6 +39,10 @@ class FileSource(DocumentSource):
             try:
                 for text, behind in self.read_file(path, place):
                     yield Found(text, {"file": number, **behind})
+            except DocumentError as error:
+                if error.after is not None:
+                    error.after = {"file": number, **error.after}
+                raise
             except OSError as error:
                 raise DocumentError(f"{path} cannot be read: {error}") from error
             place = {}

@@ -31,7 +31,8 @@ class HuggingFaceDataset(DocumentSource):
                 if not isinstance(text, str):
                     raise DocumentError(
                         f"{self.config.directory} record {number} of {split}: column {column!r} "
-                        f"holds no text but {text!r:.40}"
+                        f"holds no text but {text!r:.40}",
+                        {"record": number},
                     )
                 yield Found(text, {"record": number})
 

@@ -39,12 +39,13 @@ class LineSource(FileSource):
         with _opened(path, byte) as file:
             for line in file:
                 number, byte = number + 1, byte + len(line)
+                behind = {"line": number, "byte": byte}
                 try:
                     text = self.parse(line.decode("utf-8").rstrip("\r\n"))
                 except ValueError as error:  # UnicodeDecodeError is one
-                    raise DocumentError(f"{path} line {number}: {error}") from error
+                    raise DocumentError(f"{path} line {number}: {error}", behind) from error
                 if text is not None:
-                    yield Found(text, {"line": number, "byte": byte})
+                    yield Found(text, behind)
 
 
 class JsonLines(LineSource):

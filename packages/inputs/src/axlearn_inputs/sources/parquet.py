@@ -39,7 +39,8 @@ class Parquet(FileSource):
                         if not isinstance(text, str):
                             raise DocumentError(
                                 f"{path} record {number}: column {column!r} holds no text but "
-                                f"{text!r:.40}"
+                                f"{text!r:.40}",
+                                {"record": number},
                             )
                         yield Found(text, {"record": number})
         except arrow.ArrowException as error:

@@ -21,7 +21,15 @@ class Found(NamedTuple):
 
 
 class DocumentError(UserError):
-    """A document, or the file that should hold it, cannot be read; says which one."""
+    """A document, or the file that should hold it, cannot be read; says which one.
+
+    Attributes:
+        after: the position behind the document, if others can still be read there.
+    """
+
+    def __init__(self, message: str, after: Position | None = None):
+        super().__init__(message)
+        self.after = after
 
 
 class DocumentSource(Configurable, abc.ABC):

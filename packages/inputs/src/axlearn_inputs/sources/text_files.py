@@ -18,5 +18,5 @@ class TextFiles(FileSource):
         try:
             text = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DocumentError(f"{path} is not UTF-8: {error}") from error
+            raise DocumentError(f"{path} is not UTF-8: {error}", {"record": 1}) from error
         yield Found(text, {"record": 1})
