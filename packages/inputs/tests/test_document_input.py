@@ -221,3 +221,10 @@ def test_an_error_does_not_pass_for_the_end_of_the_documents(with_damages):
     for _ in range(2):
         with pytest.raises(DocumentError, match=r"x\.jsonl line 3"):
             list(batches)
+
+
+def test_documents_that_have_become_fewer_are_noticed():
+    batches = source([8] * 8, window=8, batch_size=6).batches()
+    next(batches)
+    with pytest.raises(UserError, match="others than before: window 0 of pass 0 gave 6 rows, and"):
+        source([8] * 2, window=8).batches().set_state(batches.get_state())

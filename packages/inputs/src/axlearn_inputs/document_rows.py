@@ -93,6 +93,11 @@ class DocumentRows:
             self._window = self._read_window()
             for _ in range(state["row"]):
                 self._window.take()
+            if self._window.counts.rows != state["row"]:
+                raise UserError(
+                    f"the documents are others than before: window {self._number} of pass "
+                    f"{self._epoch} gave {state['row']} rows, and has {self._window.counts.rows}"
+                )
             self._before -= self._window.counts
 
     def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
