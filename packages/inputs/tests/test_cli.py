@@ -7,8 +7,9 @@ from click.testing import CliRunner
 
 from axlearn_core.config import REQUIRED, Configurable
 from axlearn_core.errors import UserError
+from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import Input
-from axlearn_inputs import cli
+from axlearn_inputs import JsonLines, LengthFilter, Parquet, cli
 from axlearn_inputs.packed import PackedInput
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.synthetic import SyntheticInput
@@ -30,7 +31,9 @@ def run(monkeypatch):
     """Runs the command with one installed experiment, `exp`; returns what it would prepare."""
 
     def run(experiment: Experiment.Config, *words: str):
+        real = get_registry()
         registry = SimpleNamespace(
+            load=real.load,
             resolve=lambda name: [SimpleNamespace(kind="experiment")] if name == "exp" else [],
             experiment=lambda name: lambda: experiment,
             records=lambda kind: [SimpleNamespace(name="exp")],
@@ -93,3 +96,23 @@ def test_an_unknown_name_is_refused_with_near_ones(run):
 def test_a_vocabulary_size_is_refused_for_bytes(run):
     output = run(Experiment.Config(), "moby_dick", "--vocab-size", "99")[1]
     assert "--vocab-size needs --tokenizer sentencepiece" in output
+
+
+@pytest.mark.parametrize(
+    ("pattern", "source", "splits", "folder"),
+    [
+        ("corpus/{split}-*.jsonl.gz", JsonLines, ("train", "validation"), "corpus"),
+        ("books-*.parquet", Parquet, ("train",), "books"),
+    ],
+)
+def test_files_are_read_by_how_they_end(run, pattern, source, splits, folder):
+    jobs, _ = run(Experiment.Config(), pattern, "--filter", "length", "--seq-len", "8")
+    ((where, spec),) = jobs
+    assert spec.task == source.Config(files=(pattern,))
+    assert (where, spec.splits) == (f"prepared/{folder}", splits)
+    assert spec.filters == {"length": LengthFilter.default_config()}
+
+
+def test_a_filter_that_is_none_is_refused(run):
+    output = run(Experiment.Config(), "books.txt", "--filter", "best-fit")[1]
+    assert "--filter best-fit: it is no filter of documents" in output

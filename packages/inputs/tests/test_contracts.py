@@ -1,5 +1,6 @@
 """Every registered data source, tokenizer and command under its contract."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,33 @@ import pytest
 
 from axlearn_core.testing.contracts import (
     CommandContract,
+    ConfigContract,
     DataSourceContract,
     TokenizerContract,
     check_coverage,
 )
-from axlearn_inputs import ByteTokenizer, PackedInput, PrepareSpec, SyntheticInput
+from axlearn_inputs import (
+    BestFitPacker,
+    ByteTokenizer,
+    CharacterFilter,
+    ConcatenatingPacker,
+    Decontamination,
+    DocumentInput,
+    ExactDuplicates,
+    HuggingFaceDataset,
+    JsonLines,
+    LengthFilter,
+    MixtureInput,
+    NearDuplicates,
+    PackedInput,
+    Parquet,
+    PrepareSpec,
+    RepetitionFilter,
+    SeqioTask,
+    SyntheticInput,
+    TextFiles,
+    TextLines,
+)
 from axlearn_inputs.corpora import moby_dick
 from axlearn_inputs.tokenizers import SentencePieceTokenizer, SentencePieceTrainer
 
@@ -39,6 +62,110 @@ class TestSyntheticInput(DataSourceContract):
 
     def config(self):
         return SyntheticInput.Config(vocab_size=11, seq_len=32, batch_size=4)
+
+
+class TestDocumentInput(DataSourceContract):
+    @pytest.fixture(autouse=True)
+    def written(self, texts, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        lines = [json.dumps({"text": text}) for text in texts["train"]]
+        Path("train.jsonl").write_text("\n".join(lines))
+
+    def config(self):
+        return DocumentInput.Config(
+            documents=JsonLines.Config(files=("{split}.jsonl",)),
+            filters={"length": LengthFilter.Config(min_words=1)},
+            tokenizer=ByteTokenizer.default_config(),
+            seq_len=16,
+            window=8,
+            batch_size=4,
+        )
+
+    def damage(self):
+        data = Path("train.jsonl").read_bytes().replace(b"}", b"", 1)
+        Path("train.jsonl").write_bytes(data)
+        return "train.jsonl line 1"
+
+
+class TestMixtureInput(TestPackedInput):
+    def config(self):
+        packed = TestPackedInput.config(self)
+        parts = {
+            "letters": packed.set(num_epochs=1),
+            "chain": SyntheticInput.Config(vocab_size=11, seq_len=16, batch_size=4),
+        }
+        weights = {"0": {"letters": 0.75, "chain": 0.25}, "2": {"letters": 1, "chain": 1}}
+        return MixtureInput.Config(inputs=parts, weights=weights, exhausted="drop", batch_size=4)
+
+
+class TestJsonLines(ConfigContract):
+    def config(self):
+        return JsonLines.Config(files=("*.jsonl",), field="body")
+
+
+class TestTextLines(ConfigContract):
+    def config(self):
+        return TextLines.Config(files=("*.txt",))
+
+
+class TestTextFiles(ConfigContract):
+    def config(self):
+        return TextFiles.Config(files=("*.txt",))
+
+
+class TestParquet(ConfigContract):
+    def config(self):
+        return Parquet.Config(files=("*.parquet",), column="body")
+
+
+class TestHuggingFaceDataset(ConfigContract):
+    def config(self):
+        return HuggingFaceDataset.Config(directory="saved")
+
+
+class TestSeqioTask(ConfigContract):
+    def config(self):
+        return SeqioTask.Config(task="moby_dick")
+
+
+class TestLengthFilter(ConfigContract):
+    def config(self):
+        return LengthFilter.Config(min_words=3)
+
+
+class TestCharacterFilter(ConfigContract):
+    def config(self):
+        return CharacterFilter.default_config()
+
+
+class TestRepetitionFilter(ConfigContract):
+    def config(self):
+        return RepetitionFilter.default_config()
+
+
+class TestExactDuplicates(ConfigContract):
+    def config(self):
+        return ExactDuplicates.Config(capacity=16)
+
+
+class TestNearDuplicates(ConfigContract):
+    def config(self):
+        return NearDuplicates.Config(capacity=16)
+
+
+class TestDecontamination(ConfigContract):
+    def config(self):
+        return Decontamination.Config(evaluations=TextLines.Config(files=("*.txt",)))
+
+
+class TestBestFitPacker(ConfigContract):
+    def config(self):
+        return BestFitPacker.Config(open_rows=3)
+
+
+class TestConcatenatingPacker(ConfigContract):
+    def config(self):
+        return ConcatenatingPacker.default_config()
 
 
 class TestByteTokenizer(TokenizerContract):

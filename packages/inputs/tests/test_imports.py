@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("jax", "grain", "tensorflow", "seqio", "tensorflow_datasets", "torch")
+HEAVY = (
+    *("jax", "grain", "tensorflow", "seqio", "tensorflow_datasets", "torch"),
+    *("pyarrow", "datasets"),
+)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -16,7 +19,17 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_the_plugin_and_the_inputs_import_nothing_heavy():
-    code = "import axlearn_inputs._plugin, axlearn_inputs.packed, axlearn_inputs.synthetic"
+    assert loaded_after("import axlearn_inputs._plugin; from axlearn_inputs import *") == set()
+
+
+def test_streaming_lines_imports_nothing_heavy(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "one"}')
+    code = f"""
+from axlearn_inputs import ByteTokenizer, DocumentInput, JsonLines
+documents = JsonLines.Config(files=({str(tmp_path / "x.jsonl")!r},))
+cfg = DocumentInput.Config(documents=documents, seq_len=4, batch_size=2)
+next(cfg.set(tokenizer=ByteTokenizer.default_config()).instantiate().batches())
+"""
     assert loaded_after(code) == set()
 
 

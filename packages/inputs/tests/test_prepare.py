@@ -6,6 +6,7 @@ import pytest
 
 from axlearn_core.config import MissingFieldsError
 from axlearn_core.errors import UserError
+from axlearn_inputs import ConcatenatingPacker, ExactDuplicates, TextLines
 from axlearn_inputs.manifest import PreparedDataError, load_manifest
 from axlearn_inputs.prepare import prepare
 from axlearn_inputs.spec import PrepareSpec
@@ -85,7 +86,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, make_spec):
 
 
 def test_an_empty_split_is_an_error(tmp_path, make_spec):
-    with pytest.raises(UserError, match="no documents in its split 'train'"):
+    with pytest.raises(UserError, match="no documents in the split 'train'"):
         prepare(make_spec(), tmp_path / "out", report=lambda line: None, read=lambda *arguments: [])
 
 
@@ -115,3 +116,24 @@ def test_a_manifest_of_another_format_is_refused(prepare_letters):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(PreparedDataError, match="format 99, expected 1"):
         load_manifest(directory)
+
+
+def test_files_are_prepared_through_filters_whose_counts_are_kept_and_shown(tmp_path):
+    for split, texts in {
+        "train": ["one", "two", "one"],
+        "validation": ["two", "three", ""],
+    }.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(texts))
+    spec = PrepareSpec(
+        task=TextLines.Config(files=(f"{tmp_path}/{{split}}.txt",)),
+        filters={"same": ExactDuplicates.Config(capacity=16)},
+        packer=ConcatenatingPacker.default_config(),
+        seq_len=4,
+    )
+    said: list[str] = []
+    manifest = prepare(spec, tmp_path / "out", report=said.append)
+    assert manifest.splits["train"].dropped == {"same": 1}
+    assert manifest.splits["validation"].dropped == {"same": 1}, "it is in train"
+    assert manifest.splits["validation"].documents == 1
+    assert said[0].endswith("in 2 rows of 4 (100.0% full); dropped 1 by same")
+    assert load_manifest(tmp_path / "out").prepared_from() == spec

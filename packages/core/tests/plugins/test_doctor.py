@@ -53,6 +53,8 @@ KINDS = [
     ("optimizers", "OptimizerRecord", "adam", "value", "a class or function"),
     ("schedules", "ScheduleRecord", "adam", "value", "a class or function"),
     ("data_sources", "DataSourceRecord", "Text", "Norm", "a subclass of axlearn_core.training.I"),
+    ("document_sources", "DocumentSourceRecord", "Text", "adam", "a subclass of axlearn_core.con"),
+    ("preprocessors", "PreprocessorRecord", "Words", "adam", "a subclass of axlearn_core.config.C"),
     ("tokenizers", "TokenizerRecord", "Words", "Kernel", "a subclass of axlearn_core.config.Conf"),
     ("hardware", "HardwareRecord", "Chip", "Kernel", "a subclass of axlearn_core.hardware.Hardw"),
     ("kernels", "KernelRecord", "Kernel", "NoKernel", "like axlearn_core.kernels.Kernel"),

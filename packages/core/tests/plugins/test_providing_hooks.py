@@ -39,6 +39,14 @@ class Everything:
         return record("DataSource")
 
     @hookimpl
+    def axlearn_document_sources(self):
+        return record("DocumentSource")
+
+    @hookimpl
+    def axlearn_preprocessors(self):
+        return record("Preprocessor")
+
+    @hookimpl
     def axlearn_tokenizers(self):
         return record("Tokenizer")
 

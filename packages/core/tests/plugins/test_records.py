@@ -11,6 +11,8 @@ HOOKS_THAT_PROVIDE = [  # as the architecture names them
     "axlearn_optimizers",
     "axlearn_schedules",
     "axlearn_data_sources",
+    "axlearn_document_sources",
+    "axlearn_preprocessors",
     "axlearn_tokenizers",
     "axlearn_hardware",
     "axlearn_kernels",

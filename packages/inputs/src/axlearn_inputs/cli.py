@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +16,13 @@ from axlearn_core.config import ConfigBase, apply_overrides, find, near_names
 from axlearn_core.errors import UserError
 from axlearn_core.plugins import Registry, get_registry
 from axlearn_inputs.corpora import CORPORA
+from axlearn_inputs.filters import DocumentFilter
 from axlearn_inputs.manifest import Manifest, Split, load_manifest
 from axlearn_inputs.packed import PackedInput, load_tokenizer
 from axlearn_inputs.prepare import prepare as prepare_data
 from axlearn_inputs.rows import decode_row, id_dtype
 from axlearn_inputs.shards import ShardReader
+from axlearn_inputs.sources import ENDS, DocumentSource, source_of_files
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.tokenizers import ByteTokenizer, SentencePieceTrainer
 
@@ -43,6 +46,7 @@ def data() -> None:
 @click.option("--seq-len", type=int, help=f"Targets per row.  [default: {_DEFAULT_SEQ_LEN}]")
 @click.option("--seed", type=int, help="Of the order of rows.  [default: 0]")
 @click.option("--split", "splits", multiple=True, help="[default: train, validation]")
+@click.option("--filter", "filters", multiple=True, help="Drops documents, such as length.")
 @click.option("--overwrite", is_flag=True, help="Replace data of another spec.")
 def prepare(
     name: str,
@@ -53,17 +57,19 @@ def prepare(
     seq_len: int | None,
     seed: int | None,
     splits: tuple[str, ...],
+    filters: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Tokenize and pack the text of NAME.
 
     NAME is an experiment: then its config says what to prepare and where, PATH=VALUE changes it as
-    for `axl train`, and only --dir and --overwrite apply. Or it is a seqio task or mixture, such as
+    for `axl train`, and only --dir and --overwrite apply. Or it is a pattern of files, such as
+    'corpus/{split}-*.jsonl' (jsonl, parquet or txt). Or it is a seqio task or mixture, such as
     moby_dick, or module:name of one that a module of yours registers.
     """
     registry = get_registry()
     if any(found.kind == "experiment" for found in registry.resolve(name)):
-        options = (tokenizer, vocab_size, seq_len, seed, *splits)
+        options = (tokenizer, vocab_size, seq_len, seed, *splits, *filters)
         if any(option is not None for option in options):
             raise click.UsageError(
                 f"{name} is an experiment, whose config says how its data are prepared; write "
@@ -76,9 +82,14 @@ def prepare(
             raise click.UsageError(
                 f"{overrides[0]!r}: PATH=VALUE is for experiments, and there is none named {name!r}"
             )
-        _require_task(registry, name)
-        spec = _spec(name, tokenizer, vocab_size, seq_len, seed, splits)
-        jobs = [(directory or f"prepared/{name.rpartition(':')[2]}", spec)]
+        files = source_of_files(name)
+        if files is None:
+            _require_task(registry, name)
+        elif "{split}" not in name:
+            splits = splits or ("train",)
+        spec = _spec(files or name, tokenizer, vocab_size, seq_len, seed, splits)
+        spec.filters = {name: _filter(registry, name) for name in filters}
+        jobs = [(directory or f"prepared/{_default_folder(name)}", spec)]
         hint = f"axl data inspect {jobs[0][0]}"
     for where, spec in jobs:
         manifest = prepare_data(spec, where, overwrite=overwrite, report=click.echo)
@@ -94,12 +105,28 @@ def _require_task(registry: Registry, name: str) -> None:
     raise UserError(
         f"there is neither an experiment nor a bundled task {name!r}."
         f"{near_names(name, [*experiments, *CORPORA])} `axl experiments` lists experiments; tasks: "
-        f"{', '.join(CORPORA)}, or module:name of one that a module registers"
+        f"{', '.join(CORPORA)}, or module:name of one that a module registers. Files end in "
+        f"{', '.join(ENDS)}"
     )
 
 
+def _default_folder(name: str) -> str:
+    """The folder of files, or their name without pattern and ends; the name of a task."""
+    if source_of_files(name) is None:
+        return name.rpartition(":")[2]
+    path = Path(name)
+    return path.parent.name or re.split(r"[.{*?\[]", path.name)[0].rstrip("-_") or "text"
+
+
+def _filter(registry: Registry, name: str) -> DocumentFilter.Config:
+    found = registry.load("preprocessor", name)
+    if not (isinstance(found, type) and issubclass(found, DocumentFilter)):
+        raise click.UsageError(f"--filter {name}: it is no filter of documents")
+    return found.Config()
+
+
 def _spec(
-    task: str,
+    task: str | DocumentSource.Config,
     tokenizer: str | None,
     vocab_size: int | None,
     seq_len: int | None,
@@ -162,6 +189,9 @@ def inspect(directory: Path, as_json: bool, check: bool) -> None:
     click.echo()
     columns = ("split", "documents", "characters", "tokens", "targets", "rows", "full", "shards")
     click.echo(table(columns, [_split_row(n, s, manifest) for n, s in manifest.splits.items()]))
+    for name, split in manifest.splits.items():
+        for by, count in split.dropped.items():
+            click.echo(f"  {name}: {by} dropped {count:,} documents")
     click.echo(f"\n{_first_row(manifest, source, directory)}")
     if check:
         click.echo("\nall checksums are right")
@@ -169,7 +199,8 @@ def inspect(directory: Path, as_json: bool, check: bool) -> None:
 
 def _facts(manifest: Manifest, source: PrepareSpec) -> list[tuple[str, Any]]:
     return [
-        ("task", source.task),
+        ("source", source.task if isinstance(source.task, str) else repr(source.task)),
+        *((f"filter {name}", repr(part)) for name, part in source.filters.items()),
         ("tokenizer", _name(source.tokenizer)),
         ("vocabulary", manifest.tokenizer.vocab_size),
         ("fingerprint", manifest.tokenizer.fingerprint),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from axlearn_inputs.sources import DocumentSource
 from axlearn_inputs.tokenizers import Tokenizer
 
 
@@ -22,3 +23,9 @@ class ReadTask(Protocol):
     """Runs a split of a task once; `axlearn_inputs.tasks.read_task` does so by seqio."""
 
     def __call__(self, task: str, split: str, tokenizer: Tokenizer) -> Iterable[Document]: ...
+
+
+def read_source(source: DocumentSource, split: str, tokenizer: Tokenizer) -> Iterator[Document]:
+    """Reads a split of a source once."""
+    for text, _ in source.read(split):
+        yield Document(text, tokenizer.encode(text))

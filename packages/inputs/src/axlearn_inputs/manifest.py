@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Split:
     tokens: int  # without bos and eos
     targets: int  # what is predicted in one pass: tokens, and one eos per document
     records: int  # packed rows
+    dropped: dict[str, int] = field(default_factory=dict)  # documents, by the filter's name
 
     @property
     def characters_per_target(self) -> float:

@@ -10,7 +10,7 @@ checkpoint is setting the number: no replay, however long the run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,8 @@ from axlearn_inputs.manifest import (
     is_prepared,
     load_manifest,
 )
-from axlearn_inputs.records import Damaged, RecordReader
+from axlearn_inputs.records import Damaged, RecordReader, Rows
+from axlearn_inputs.row_stream import PlacedRows
 from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 from axlearn_inputs.shards import ShardReader
 from axlearn_inputs.spec import PrepareSpec, prepare_command
@@ -73,21 +74,13 @@ class PackedInput(Input):
         cfg = self.config
         import grain  # it imports jax
 
-        rows = self.local_rows(process_index, process_count)
-        records = self._records
-        order = (
-            grain.MapDataset.range(self._split.records)
-            .seed(cfg.seed)
-            .shuffle()
-            .repeat(cfg.num_epochs)
-        )
-        pad_id = self._manifest.tokenizer.pad_id
+        rows, order = self.local_rows(process_index, process_count), self._order
 
         def batch(number: int) -> tuple[Batch, int]:
             start = number * cfg.batch_size
             places = range(start + rows.start, min(start + rows.stop, len(order)))
-            result = empty_batch(len(rows), cfg.source.seq_len, pad_id)
-            found = records.read([order[place] for place in places])
+            result = empty_batch(len(rows), cfg.source.seq_len, self.pad_id)
+            found = self._rows_at(places)
             for index, row in enumerate(found.rows):
                 fill_row(result, index, row)
             return result, found.skipped
@@ -96,6 +89,19 @@ class PackedInput(Input):
         count = sys.maxsize if cfg.num_epochs is None else -(-len(order) // cfg.batch_size)
         options = grain.ReadOptions(num_threads=cfg.read_ahead, prefetch_buffer_size=cfg.read_ahead)
         return _Batches(grain.MapDataset.range(count).map(batch).to_iter_dataset(options))
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills rows."""
+        return self._manifest.tokenizer.pad_id
+
+    def row_stream(self) -> PlacedRows:
+        """Returns a stream of the rows, for mixtures."""
+        count = None if self.config.num_epochs is None else len(self._order)
+        return PlacedRows(lambda place: self._rows_at([place]).rows[0], count, self._split.records)
+
+    def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
+        return {"epoch": state["next_index"] * self.config.batch_size / self._split.records}
 
     def batch_shape(self) -> BatchShape:
         return batch_shape(self.config.batch_size, self.config.source.seq_len)
@@ -132,6 +138,18 @@ class PackedInput(Input):
     @property
     def _split(self) -> Split:
         return self._manifest.splits[self.config.split]
+
+    def _rows_at(self, places: Sequence[int]) -> Rows:
+        order = self._order
+        return self._records.read([order[place] for place in places])
+
+    @cached_property
+    def _order(self) -> Any:
+        """The record at each place."""
+        import grain  # it imports jax
+
+        records = grain.MapDataset.range(self._split.records).seed(self.config.seed)
+        return records.shuffle().repeat(self.config.num_epochs)
 
     @cached_property
     def _records(self) -> RecordReader:

@@ -6,21 +6,23 @@ The result appears under its name only when it is complete, and the same spec gi
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from axlearn_core.config import MissingFieldsError, missing
 from axlearn_core.errors import UserError
 from axlearn_inputs.compression import xz_nats_per_character
-from axlearn_inputs.documents import ReadTask
+from axlearn_inputs.documents import Document, ReadTask, read_source
+from axlearn_inputs.filters import FilterChain
 from axlearn_inputs.manifest import (
     FILE,
     Manifest,
@@ -32,10 +34,10 @@ from axlearn_inputs.manifest import (
     load_manifest,
     spec_as_json,
 )
-from axlearn_inputs.packing import pack
+from axlearn_inputs.packers import Packer
 from axlearn_inputs.rows import encode_row, id_dtype
 from axlearn_inputs.shards import write_shards
-from axlearn_inputs.spec import PrepareSpec
+from axlearn_inputs.spec import PrepareSpec, source_name
 from axlearn_inputs.tokenizers import ByteTokenizer, Tokenizer
 
 Report = Callable[[str], None]
@@ -79,7 +81,7 @@ def prepare(
         _require_free(directory)
         shutil.rmtree(partial, ignore_errors=True)  # of a preparation that was stopped
         partial.mkdir(parents=True)
-        manifest = _prepare_into(partial, spec, report, read or _seqio(report))
+        manifest = _prepare_into(partial, spec, report, read)
         (partial / FILE).write_text(manifest.to_json(), "utf-8")
         if directory.exists():
             shutil.rmtree(directory)
@@ -107,6 +109,18 @@ def _require_free(directory: Path) -> None:
         )
 
 
+class _Read(Protocol):
+    """Reads a split of what is being prepared."""
+
+    def __call__(self, split: str, tokenizer: Tokenizer) -> Iterable[Document]: ...
+
+
+def _reader(spec: PrepareSpec, report: Report, read: ReadTask | None) -> _Read:
+    if not isinstance(spec.task, str):
+        return functools.partial(read_source, spec.task.instantiate())
+    return functools.partial(read or _seqio(report), spec.task)
+
+
 def _seqio(report: Report) -> ReadTask:
     report("importing seqio and tensorflow (about 10 s)")
     with _silent_stderr():
@@ -114,12 +128,21 @@ def _seqio(report: Report) -> ReadTask:
     return read_task
 
 
-def _prepare_into(directory: Path, spec: PrepareSpec, report: Report, read: ReadTask) -> Manifest:
+def _filters(spec: PrepareSpec) -> FilterChain:
+    return FilterChain({name: part.instantiate() for name, part in spec.filters.items()})
+
+
+def _prepare_into(
+    directory: Path, spec: PrepareSpec, report: Report, read_task: ReadTask | None
+) -> Manifest:
+    read = _reader(spec, report, read_task)
     tokenizer = _tokenizer(spec, directory, report, read)
     texts: dict[str, str] = {}
     splits: dict[str, Split] = {}
+    filters = _filters(spec)  # of all splits together: a later one has no duplicates of an earlier
     for split in spec.splits:
-        splits[split], texts[split] = _prepare_split(directory, spec, split, tokenizer, read)
+        prepared = _prepare_split(directory, spec, split, tokenizer, read, filters)
+        splits[split], texts[split] = prepared
         report(_summary(split, splits[split], spec.seq_len))
     report("compressing the text with xz -9, for comparison")
     return Manifest(
@@ -150,14 +173,15 @@ def _silent_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _tokenizer(spec: PrepareSpec, directory: Path, report: Report, read: ReadTask) -> Tokenizer:
+def _tokenizer(spec: PrepareSpec, directory: Path, report: Report, read: _Read) -> Tokenizer:
     built = spec.tokenizer.instantiate()
     if isinstance(built, Tokenizer):
         return built
-    report(f"training the tokenizer on {spec.task}:{spec.splits[0]}")
+    report(f"training the tokenizer on the split {spec.splits[0]} of {source_name(spec)}")
     as_bytes = ByteTokenizer.default_config().instantiate()
-    documents = read(spec.task, spec.splits[0], as_bytes)
-    trained: Tokenizer = built.train((document.text for document in documents), directory)
+    documents, filters = read(spec.splits[0], as_bytes), _filters(spec)
+    texts = (document.text for document in documents if filters.keeps(document.text))
+    trained: Tokenizer = built.train(texts, directory)
     return trained
 
 
@@ -173,22 +197,34 @@ def summarize_tokenizer(tokenizer: Tokenizer) -> TokenizerSummary:
 
 
 def _prepare_split(
-    directory: Path, spec: PrepareSpec, split: str, tokenizer: Tokenizer, read: ReadTask
+    directory: Path,
+    spec: PrepareSpec,
+    split: str,
+    tokenizer: Tokenizer,
+    read: _Read,
+    filters: FilterChain,
 ) -> tuple[Split, str]:
     texts: list[str] = []
     tokens = 0
+    dropped_before = dict(filters.dropped)
 
     def documents() -> Iterator[NDArray[Any]]:
         nonlocal tokens
-        for text, ids in read(spec.task, split, tokenizer):
+        for text, ids in read(split, tokenizer):
+            if not filters.keeps(text):
+                continue
             texts.append(text)
             tokens += len(ids)
             yield tokenizer.as_document(ids)
 
     dtype = id_dtype(tokenizer.vocab_size)
-    records = [encode_row(row, dtype) for row in pack(documents(), spec.seq_len)]
+    packer: Packer = spec.packer.instantiate()
+    records = [encode_row(row, dtype) for row in packer.pack(documents(), spec.seq_len)]
+    dropped = {name: count - dropped_before[name] for name, count in filters.dropped.items()}
     if not records:
-        raise UserError(f"task {spec.task} has no documents in its split {split!r}")
+        raise UserError(
+            f"{source_name(spec)}: no documents in the split {split!r}{_shown(dropped)}"
+        )
     random.Random(f"{spec.seed}/{split}").shuffle(records)
     text = "".join(texts)
     prepared = Split(
@@ -199,6 +235,7 @@ def _prepare_split(
         tokens=tokens,
         targets=tokens + len(texts),
         records=len(records),
+        dropped=dropped,
     )
     return prepared, text
 
@@ -207,5 +244,10 @@ def _summary(name: str, split: Split, seq_len: int) -> str:
     return (
         f"{name}: {split.documents:,} documents, {split.characters:,} characters -> "
         f"{split.tokens:,} tokens in {split.records:,} rows of {seq_len:,} "
-        f"({split.fullness(seq_len):.1%} full)"
+        f"({split.fullness(seq_len):.1%} full){_shown(split.dropped)}"
     )
+
+
+def _shown(dropped: Mapping[str, int]) -> str:
+    counts = ", ".join(f"{count:,} by {name}" for name, count in dropped.items())
+    return f"; dropped {counts}" if counts else ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from axlearn_inputs.manifest import PREPARE_AGAIN, PreparedDataError
-from axlearn_inputs.packing import Row
+from axlearn_inputs.packers import Row
 from axlearn_inputs.rows import decode_row, id_dtype
 from axlearn_inputs.shards import ShardReader
 

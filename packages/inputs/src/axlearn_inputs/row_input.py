@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input
+from axlearn_inputs.row_stream import PlacedRows
 from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 
 
@@ -30,6 +31,14 @@ class RowInput(Input):
         All but the last are inputs, all but the first are targets.
         """
         raise NotImplementedError(type(self))
+
+    pad_id = 0  # of the rows that fill up a mixture's last batch; its own rows are full
+
+    def row_stream(self) -> PlacedRows:
+        """Returns a stream of the rows, for mixtures."""
+        cfg = self.config
+        count = None if cfg.num_batches is None else cfg.num_batches * cfg.batch_size
+        return PlacedRows(lambda place: [self.rows(range(place, place + 1))[0]], count)
 
     def batches(self, *, process_index: int = 0, process_count: int = 1) -> BatchIterator:
         return _Batches(self, self.local_rows(process_index, process_count))
@@ -55,7 +64,7 @@ class _Batches:
         if cfg.num_batches is not None and self._next >= cfg.num_batches:
             raise StopIteration
         start = self._next * cfg.batch_size
-        batch = empty_batch(len(self._rows), cfg.seq_len, pad_id=0)
+        batch = empty_batch(len(self._rows), cfg.seq_len, self._source.pad_id)
         places = range(start + self._rows.start, start + self._rows.stop)
         for index, ids in enumerate(self._source.rows(places)):
             fill_row(batch, index, [ids])

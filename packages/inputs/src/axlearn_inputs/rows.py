@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from axlearn_core.training.input import Batch, BatchShape
-from axlearn_inputs.packing import Row
+from axlearn_inputs.packers import Row
 
 _COUNT = np.dtype("<u4")
 

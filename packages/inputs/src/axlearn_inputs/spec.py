@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 
 from axlearn_core.config import REQUIRED, ConfigBase
+from axlearn_inputs.filters import DocumentFilter
+from axlearn_inputs.packers import BestFitPacker, Packer
+from axlearn_inputs.sources import DocumentSource
 from axlearn_inputs.tokenizers import (
     ByteTokenizer,
     SentencePieceTrainer,
@@ -16,11 +19,19 @@ from axlearn_inputs.tokenizers import (
 class PrepareSpec(ConfigBase):
     """How text becomes packed rows."""
 
-    task: str = REQUIRED  # a seqio task or mixture: "name", or "module:name" to import it first
+    # A source of documents, or a seqio task or mixture ("module:name" imports the module first).
+    task: str | DocumentSource.Config = REQUIRED
+    filters: dict[str, DocumentFilter.Config] = {}  # by names of your own, in turn
     splits: tuple[str, ...] = ("train", "validation")  # a tokenizer is trained on the first
     tokenizer: Tokenizer.Config | TokenizerTrainer.Config = ByteTokenizer.default_config()
     seq_len: int = REQUIRED  # targets per row
+    packer: Packer.Config = BestFitPacker.default_config()
     seed: int = 0  # of the order in which rows are written
+
+
+def source_name(spec: PrepareSpec) -> str:
+    """Returns what messages call the text that a spec prepares."""
+    return f"task {spec.task}" if isinstance(spec.task, str) else "the documents"
 
 
 def prepare_command(spec: PrepareSpec, directory: str) -> str:
@@ -28,6 +39,8 @@ def prepare_command(spec: PrepareSpec, directory: str) -> str:
 
     Options cannot say everything that a spec can; then it is the command for an experiment.
     """
+    if not isinstance(spec.task, str) or spec.filters or spec.packer != PrepareSpec().packer:
+        return "axl data prepare EXPERIMENT"
     words = ["axl", "data", "prepare", spec.task, "--seq-len", str(spec.seq_len)]
     tokenizer = spec.tokenizer
     if isinstance(tokenizer, SentencePieceTrainer.Config) and tokenizer.model_type == "bpe":

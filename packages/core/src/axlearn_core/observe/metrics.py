@@ -17,6 +17,15 @@ class StepMetrics(NamedTuple):
     values: dict[str, np.ndarray]
 
 
+class _Pending(NamedTuple):
+    step: int
+    metrics: Mapping[str, jax.Array]
+    data: Mapping[str, float]
+
+
+_NOTHING: Mapping[str, float] = {}
+
+
 class MetricsQueue:
     """Holds the metrics of the steps that are under way, oldest first.
 
@@ -32,33 +41,38 @@ class MetricsQueue:
     def __init__(self, ahead: int = 2, *, in_step: bool = False):
         self._ahead = ahead
         self._in_step = in_step
-        self._pending: deque[tuple[int, Mapping[str, jax.Array]]] = deque()
+        self._pending: deque[_Pending] = deque()
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    def add(
+        self, step: int, metrics: Mapping[str, jax.Array], data: Mapping[str, float] = _NOTHING
+    ) -> None:
+        """Adds a step's metrics, and beside them what its data say, as `data/NAME`."""
         for value in metrics.values():
             value.copy_to_host_async()
-        self._pending.append((step, metrics))
+        self._pending.append(_Pending(step, metrics, data))
 
     def arrived(self) -> Iterator[StepMetrics]:
         """Yields what is there, and waits only while more than `ahead` steps are under way."""
         while self._pending:
-            step, metrics = self._pending[0]
+            oldest = self._pending[0]
             done = not self._in_step and all(
-                cast(Any, value).is_ready() for value in metrics.values()
+                cast(Any, value).is_ready() for value in oldest.metrics.values()
             )
             if not done and len(self._pending) <= self._ahead:
                 return
             self._pending.popleft()
-            yield _fetch(step, metrics)
+            yield _fetch(oldest)
 
     def drain(self) -> Iterator[StepMetrics]:
         """Waits for everything and yields it."""
         while self._pending:
-            yield _fetch(*self._pending.popleft())
+            yield _fetch(self._pending.popleft())
 
 
-def _fetch(step: int, metrics: Mapping[str, jax.Array]) -> StepMetrics:
-    return StepMetrics(step, {name: np.asarray(value) for name, value in metrics.items()})
+def _fetch(pending: _Pending) -> StepMetrics:
+    data = {f"data/{name}": np.asarray(value) for name, value in pending.data.items()}
+    metrics = {name: np.asarray(value) for name, value in pending.metrics.items()}
+    return StepMetrics(pending.step, metrics | data)
 
 
 def scalars(values: Mapping[str, np.ndarray]) -> dict[str, float]:

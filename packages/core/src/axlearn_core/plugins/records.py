@@ -104,6 +104,22 @@ class DataSourceRecord(Record):
 
 
 @dataclass(frozen=True)
+class DocumentSourceRecord(Record):
+    """Where documents of text come from, for training or for preparation."""
+
+    kind = "document-source"
+    hook = "axlearn_document_sources"
+
+
+@dataclass(frozen=True)
+class PreprocessorRecord(Record):
+    """What documents pass on their way into rows: a filter, or a packer."""
+
+    kind = "preprocessor"
+    hook = "axlearn_preprocessors"
+
+
+@dataclass(frozen=True)
 class TokenizerRecord(Record):
     """A map between text and token ids."""
 
@@ -211,6 +227,8 @@ RECORD_TYPES: Final[tuple[type[Record], ...]] = (
     OptimizerRecord,
     ScheduleRecord,
     DataSourceRecord,
+    DocumentSourceRecord,
+    PreprocessorRecord,
     TokenizerRecord,
     HardwareRecord,
     KernelRecord,

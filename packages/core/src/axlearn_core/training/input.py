@@ -102,6 +102,13 @@ class Input(Configurable):
         """
         return {}
 
+    def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """Returns what the state of an iterator says in figures, such as passes over the data.
+
+        They are written with a step's metrics, as `data/NAME`.
+        """
+        return {}
+
     def local_rows(self, process_index: int, process_count: int) -> range:
         """Returns which rows of a global batch are this process's."""
         rows, rest = divmod(self.config.batch_size, process_count)

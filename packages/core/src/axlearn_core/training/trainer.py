@@ -311,7 +311,7 @@ class Trainer(Configurable):
                 with self.profiler.step(step + 1, state):
                     state, metrics = train_step(state, batch)
                 step += 1
-                under_way.add(step, metrics)
+                under_way.add(step, metrics, self.input.figures(input_state))
                 for arrived in under_way.arrived():
                     _check_and_report(arrived, session)
                 for saved in checkpointer.poll():

@@ -20,6 +20,7 @@ from axlearn_core.plugins.records import (
     CheckpointFormatRecord,
     CommandRecord,
     DataSourceRecord,
+    DocumentSourceRecord,
     ExperimentRecord,
     HardwareRecord,
     KernelRecord,
@@ -29,6 +30,7 @@ from axlearn_core.plugins.records import (
     MeshRuleRecord,
     ModelRecord,
     OptimizerRecord,
+    PreprocessorRecord,
     ScheduleRecord,
     TokenizerRecord,
     WriterRecord,
@@ -134,6 +136,40 @@ def axlearn_data_sources() -> Sequence[DataSourceRecord]:
         @hookimpl
         def axlearn_data_sources() -> list[DataSourceRecord]:
             return [DataSourceRecord("parquet", "acme_data.parquet:Parquet", "Parquet files.")]
+    """
+
+
+@hookspec
+def axlearn_document_sources() -> Sequence[DocumentSourceRecord]:
+    """Document sources: where text comes from, document by document.
+
+    Target: a `Configurable`; `axlearn_inputs.DocumentSource` is the contract.
+    Read by: overrides and config files: `input.documents=acme-data/mail`.
+
+    Example:
+        from axlearn_core.plugins import DocumentSourceRecord, hookimpl
+
+
+        @hookimpl
+        def axlearn_document_sources() -> list[DocumentSourceRecord]:
+            return [DocumentSourceRecord("mail", "acme_data.mail:Mailbox", "Letters in mbox form.")]
+    """
+
+
+@hookspec
+def axlearn_preprocessors() -> Sequence[PreprocessorRecord]:
+    """Preprocessors: filters that drop documents, and packers that put them into rows.
+
+    Target: a `Configurable`; `axlearn_inputs.DocumentFilter` and `Packer` are the contracts.
+    Read by: overrides and config files: `input.packer=acme-data/sorted`.
+
+    Example:
+        from axlearn_core.plugins import PreprocessorRecord, hookimpl
+
+
+        @hookimpl
+        def axlearn_preprocessors() -> list[PreprocessorRecord]:
+            return [PreprocessorRecord("polite", "acme_data.polite:Polite", "Drops rude text.")]
     """
 
 

@@ -35,6 +35,8 @@ CONTRACTS: Final[dict[str, type[ComponentContract]]] = {
     "optimizer": OptimizerContract,
     "schedule": ScheduleContract,
     "data-source": DataSourceContract,
+    "document-source": ConfigContract,
+    "preprocessor": ConfigContract,
     "tokenizer": TokenizerContract,
     "hardware": HardwareContract,
     "kernel": KernelContract,

@@ -104,6 +104,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "optimizer": _callable,
     "schedule": _callable,
     "data-source": _subclass("axlearn_core.training:Input"),
+    "document-source": _subclass("axlearn_core.config:Configurable"),
+    "preprocessor": _subclass("axlearn_core.config:Configurable"),
     "tokenizer": _subclass("axlearn_core.config:Configurable"),
     "hardware": _hardware,
     "kernel": _kernel,
