@@ -13,6 +13,7 @@ import numpy as np
 from axlearn_core.errors import UserError
 from axlearn_inputs.filters import DocumentFilter, FilterChain
 from axlearn_inputs.packers import Packer, Row
+from axlearn_inputs.records import Damaged
 from axlearn_inputs.sources import DocumentError, DocumentSource, Position
 from axlearn_inputs.tokenizers import Tokenizer
 

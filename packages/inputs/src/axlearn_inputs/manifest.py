@@ -150,11 +150,11 @@ def _check_types(manifest: Manifest) -> None:
     shards = [shard for split in splits for shard in split.shards]
     records: list[Any] = [manifest, manifest.tokenizer, *splits, *shards]
     for record in records:
-        for field in dataclasses.fields(record):
-            value = getattr(record, field.name)
-            kind = {"int": int, "str": str}.get(str(field.type))
+        for member in dataclasses.fields(record):
+            value = getattr(record, member.name)
+            kind = {"int": int, "str": str}.get(str(member.type))
             if kind is not None and type(value) is not kind:
-                raise ValueError(f"{field.name} must be of type {field.type}, found {value!r}")
+                raise ValueError(f"{member.name} must be of type {member.type}, found {value!r}")
     for name in ("spec", "xz_nats_per_character", "versions"):
         if not isinstance(getattr(manifest, name), dict):
             raise ValueError(f"{name} must be an object, found {getattr(manifest, name)!r}")

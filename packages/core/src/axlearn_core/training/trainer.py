@@ -219,7 +219,9 @@ class Trainer(Configurable):
         rewound: Rewind | None = None
         while True:
             try:
-                return self._attempt(run, stop, clock, progress, experiment, program, rewound)
+                return self._attempt(
+                    run, stop, clock, outlets, progress, experiment, program, rewound
+                )
             except Rewind as rewind:
                 # Without what its traceback holds, such as the train state.
                 rewound = rewind.with_traceback(None)
@@ -230,6 +232,7 @@ class Trainer(Configurable):
         run: RunDirectory,
         stop: StopRequest,
         clock: Clock,
+        outlets: Outlets,
         progress: Progress,
         experiment: str,
         program: Program,
