@@ -10,8 +10,8 @@ from axlearn_core.checkpoint import (
     set_aside,
     step_folder,
 )
-from axlearn_core.checkpoint.catalog import remove_old
 from axlearn_core.checkpoint.manifest import write_manifest
+from axlearn_core.checkpoint.retention import Retention, remove_old
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def make(tmp_path):
             (folder / "state").mkdir(parents=True)
             (folder / "state/array").write_bytes(bytes(range(100)))
             if complete:
-                write_manifest(folder, {"step": step})
+                write_manifest(folder, step)
 
     return make
 
@@ -82,7 +82,7 @@ def test_retention_deletes_neither_unfinished_nor_damaged_ones(make, tmp_path):
     make(1, 2, 4, 5)
     make(3, complete=False)
     set_aside(checkpoints(tmp_path)[0])
-    remove_old(tmp_path, keep=1)
+    remove_old(tmp_path, Retention(1))
     assert found(tmp_path) == [(1, "damaged"), (3, "incomplete"), (5, "complete")]
 
 

@@ -175,7 +175,7 @@ def test_a_save_that_fails_names_its_step_and_keeps_the_others(saved, tmp_path):
     folder = saved(step=1)
     step_folder(tmp_path, 2).write_text("in the way")
     with pytest.raises(CheckpointError, match=r"step 2 could not be saved.*intact"):
-        saved(step=2)
+        saved(step=2, failures=0)
     assert damage(folder) is None
 
 
@@ -188,9 +188,9 @@ def test_arrays_are_named_by_their_path():
     assert flatten_state({"a": {"b": 1}, "c": (2, 3)}) == {"a.b": 1, "c.0": 2, "c.1": 3}
 
 
-@pytest.mark.parametrize("fields", [{"keep": 0}, {"every": 0}])
+@pytest.mark.parametrize("fields", [{"keep": 0}, {"every": 0}, {"keep_every": 0}, {"failures": -1}])
 def test_a_policy_that_keeps_nothing_is_refused(checkpointer, fields):
-    with pytest.raises(ConfigError, match="must be at least 1"):
+    with pytest.raises(ConfigError, match="must be at least"):
         checkpointer(**fields)
 
 

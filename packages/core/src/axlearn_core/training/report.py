@@ -24,6 +24,7 @@ class Report:
 
     Attributes:
         last: the newest values by kind ("train", or an evaluation's name).
+        last_step: the step of each of them.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Report:
         self._watched = bool(self._hook.implementers("axlearn_step_completed"))
         self._first_step = 0
         self.last: dict[str, dict[str, float]] = {}
+        self.last_step: dict[str, int] = {}
 
     def started(self, directory: Path, experiment: str, *, after_step: int) -> None:
         for writer in self._writers:
@@ -63,7 +65,7 @@ class Report:
             everything = scalars({k: v for k, v in values.items() if k != "finite"})
             self._hook.axlearn_step_completed(StepCompleted(step, everything))
         if written:
-            self.last["train"] = everything
+            self.last["train"], self.last_step["train"] = everything, step
             self._write(step, "train", everything)
         speed: dict[str, float] = {}
         if step == self._first_step:  # the first interval would measure the warm-up
@@ -78,7 +80,7 @@ class Report:
     def evaluated(
         self, step: int, name: str, values: dict[str, float], baselines: Mapping[str, float]
     ) -> None:
-        self.last[name] = values
+        self.last[name], self.last_step[name] = values, step
         self._write(step, "eval", {f"{name}/{key}": value for key, value in values.items()})
         self._hook.axlearn_eval_completed(EvalCompleted(step, name, values))
         shown = f"loss {values['loss']:.4f} nats/token"

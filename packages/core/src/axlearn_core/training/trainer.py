@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
+from axlearn_core.checkpoint.checkpointer import (
+    Checkpointer,
+    check_metric,
+    read_facts,
+    restore,
+)
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
@@ -95,6 +100,7 @@ class Trainer(Configurable):
         for name in ("compute_dtype", "gradient_dtype", "accumulation_dtype"):
             check_dtype(name, getattr(config, name))
         check_rules(config.sharding_rules)
+        check_metric(config.checkpoint, config.evaluations.keys())
         # All that is built without the model's help comes first, so that one error can name every
         # field that is missing.
         self.model: Model = config.model.instantiate(name="model")
@@ -207,7 +213,9 @@ class Trainer(Configurable):
                 f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
                 f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
             )
-            checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
+            checkpointer: Checkpointer = cfg.checkpoint.instantiate(
+                directory=run.path, say=progress.say
+            )
             report = Report(
                 progress,
                 self.writers if is_first() else [],
@@ -243,22 +251,23 @@ class Trainer(Configurable):
 
                 last = stop.reached(step) or step == max_step  # a later signal ends the next step
                 evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
-                if evaluations or last or checkpointer.due(step):
+                save = checkpointer.due(step)
+                if evaluations or last or save:
                     for arrived in under_way.drain():
                         self._check_and_report(arrived, report, prefetcher.waited)
                     for evaluation in evaluations:
                         values = evaluation.run(program, state)
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
-                    if last or checkpointer.due(step):
-                        self._save(session, step, state, input_state)
+                    if last or save:
+                        self._save(session, step, state, input_state, last=last)
                     report.resumed_timing(step, prefetcher.waited)
                 if last:
                     break
             else:
                 for arrived in under_way.drain():
                     self._check_and_report(arrived, report, prefetcher.waited)
-                if step > first and not checkpointer.due(step):
-                    self._save(session, step, state, input_state)
+                if step > first:
+                    self._save(session, step, state, input_state, last=True)
                 _finish(checkpointer)
                 raise UserError(
                     f"the input ended after step {step}, which is saved, and max_step is "
@@ -277,11 +286,18 @@ class Trainer(Configurable):
             report.finished(step, reason)
 
     def _save(
-        self, session: _Session, step: int, state: TrainState, input_state: Mapping[str, Any]
+        self,
+        session: _Session,
+        step: int,
+        state: TrainState,
+        input_state: Mapping[str, Any],
+        *,
+        last: bool,
     ) -> None:
         session.report.flush()  # the checkpoint must not be ahead of what is written
         facts = self._facts(input_state, session.report)
-        session.checkpointer.save(step, state, facts, self._config_texts())
+        save = session.checkpointer.save_last if last else session.checkpointer.save
+        save(step, state, facts, self._config_texts())
 
     def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
@@ -315,6 +331,7 @@ class Trainer(Configurable):
             "plugins": get_registry().fingerprint(),
             "config_hash": config_hash(self.config),
             "values": dict(report.last),  # as of now: it is written while the run goes on
+            "measured": dict(report.last_step),
         }
 
     def _agreed_facts(self, plugins: Mapping[str, str], directory: Path) -> dict[str, str]:
