@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.checkpoint.arrays import STATE
-from axlearn_core.checkpoint.catalog import step_folder
+from axlearn_core.checkpoint.catalog import checkpoints, step_folder
 from axlearn_core.checkpoint.manifest import is_complete, write_manifest
 from axlearn_core.checkpoint.retention import Retention, remove_old
 from axlearn_core.checkpoint.schedule import Schedule
+from axlearn_core.checkpoint.store import Store, StoreError, check_store
 from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.errors import UserError
 from axlearn_core.parallel import from_first, is_first, raise_together
@@ -60,6 +61,7 @@ class Checkpointer(Configurable):
         best_is_highest: bool = False  # for a metric other than a loss
         failures: int = 2  # saves in a row that may fail; one more ends the run
         put_off: bool = False  # a save that is due while another is written waits, not the step
+        store: str | None = None  # s3://bucket/prefix or gs://...: a second copy of each checkpoint
 
     def __init__(
         self, config: Config, *, directory: Path, say: Callable[[str], None] = _logger.warning
@@ -74,6 +76,7 @@ class Checkpointer(Configurable):
             config.best_metric,
             config.best_is_highest,
         )
+        self._store = None if config.store is None else Store(config.store)
         self._say = say
         self._schedule = Schedule(config.every, config.every_minutes)
         self._saver: ocp.AsyncCheckpointer | None = None
@@ -83,6 +86,7 @@ class Checkpointer(Configurable):
         self._failure: CheckpointError | None = None
         self._succeeded: int | None = None  # the step of a save whose end others may not know
         self._complete: int | None = None  # the step of the last save that all know of
+        self._written: int | None = None  # the step of the last one on the disk, on process 0
         self._failed = 0  # saves in a row, the same number on every process
 
     def due(self, step: int) -> bool:
@@ -165,8 +169,8 @@ class Checkpointer(Configurable):
         folder = step_folder(self._directory, step)
         self._schedule.began()
         try:
-            from_first(functools.partial(_make_empty, folder))
-            self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
+            if from_first(functools.partial(self._make_room, step, folder)):
+                self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
         except Exception as error:
             self._failure = self._cannot_save(step, error)
         else:
@@ -223,14 +227,37 @@ class Checkpointer(Configurable):
     def _is_busy(self) -> bool:
         return self._under_way is not None and not self._under_way[1].done()
 
+    def _make_room(self, step: int, folder: Path) -> bool:
+        """Returns whether the state is to be written: not if only the store lacks it."""
+        if self._written == step:
+            return False
+        if folder.exists():  # left behind by a run that was killed while it saved
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return True
+
     def _finish(self, step: int, folder: Path, files: Mapping[str, str]) -> Path:
         self._orbax().wait_until_finished()
-        if is_first():
+        if not is_first():
+            return folder
+        if self._written != step:
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             write_manifest(folder, step)
+            self._written = step
             remove_old(self._directory, self._retention)
+        if self._store is not None:
+            self._copy(self._store, step)
         return folder
+
+    def _copy(self, store: Store, newest: int) -> None:
+        """Copies what the store lacks, and deletes there what no rule keeps."""
+        there = set(store.steps()) - {newest}  # which may be of before this session
+        for info in checkpoints(self._directory):
+            if info.status == "complete" and info.step not in there:
+                store.upload(info.path, info.step)
+        for step in self._retention.outdated(store.steps(), store.facts):
+            store.remove(step)
 
     def _orbax(self) -> ocp.AsyncCheckpointer:
         if self._saver is None:
@@ -247,6 +274,8 @@ class Checkpointer(Configurable):
         folder = step_folder(self._directory, step)
         if is_first() and not is_complete(folder):  # makes room
             shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StoreError):
+            return CheckpointError(f"the checkpoint of step {step} was not copied: {error}")
         full = "RESOURCE_EXHAUSTED" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
         reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
         return CheckpointError(
@@ -263,6 +292,8 @@ def _check(config: Checkpointer.Config) -> None:
             raise ConfigError(f"{name} (={value}) must be at least 1, or null")
     if config.every_minutes is not None and config.every_minutes <= 0:
         raise ConfigError(f"every_minutes (={config.every_minutes}) must be above 0, or null")
+    if config.store is not None:
+        check_store(config.store)
     if config.keep_best < 0 or config.failures < 0:
         raise ConfigError("keep_best and failures must be at least 0")
     if (config.keep_best > 0) != bool(config.best_metric):
@@ -339,12 +370,6 @@ def flatten_state(state: Any) -> dict[str, Any]:
     """Names every array of a state by its path, such as `params.decoder.norm.scale`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
-def _make_empty(folder: Path) -> None:
-    if folder.exists():  # left behind by a run that was killed while it saved
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
 
 
 def _handler() -> ocp.PyTreeCheckpointHandler:

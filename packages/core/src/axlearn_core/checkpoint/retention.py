@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,29 +30,30 @@ class Retention(NamedTuple):
     metric: str = ""
     highest: bool = False
 
-    def outdated(self, complete: Sequence[CheckpointInfo]) -> list[CheckpointInfo]:
-        """Returns those of a run's complete checkpoints, by step, that no rule keeps."""
-        kept = {info.step for info in complete[-self.newest :]}
-        if self.every is not None:
-            kept |= {info.step for info in complete if info.step % self.every == 0}
-        if self.best:
-            kept |= set(self._best(complete))
-        return [info for info in complete if info.step not in kept]
+    def outdated(self, steps: Sequence[int], facts: Callable[[int], Mapping[str, Any]]) -> set[int]:
+        """Returns those of all complete checkpoints' steps that no rule keeps.
 
-    def _best(self, complete: Sequence[CheckpointInfo]) -> list[int]:
-        measured = {info.step: measured_value(info, self.metric) for info in complete}
-        found = [(value, step) for step, value in measured.items() if value is not None]
-        sign = -1 if self.highest else 1
-        return [step for _, step in sorted(found, key=lambda each: (sign * each[0], each[1]))][
-            : self.best
-        ]
+        Args:
+            steps: in order.
+            facts: returns what was saved as `run.json` with a step.
+        """
+        kept = set(steps[-self.newest :])
+        if self.every is not None:
+            kept |= {step for step in steps if step % self.every == 0}
+        if self.best:
+            measured = {step: measured_value(facts(step), step, self.metric) for step in steps}
+            found = [(value, step) for step, value in measured.items() if value is not None]
+            sign = -1 if self.highest else 1
+            found.sort(key=lambda each: (sign * each[0], each[1]))
+            kept |= {step for _, step in found[: self.best]}
+        return set(steps) - kept
 
 
 def remove_old(directory: Path, retention: Retention) -> None:
     """Deletes the complete checkpoints of a run that no rule keeps."""
-    complete = [info for info in checkpoints(directory) if info.status == "complete"]
-    for info in retention.outdated(complete):
-        remove(info)
+    complete = {info.step: info for info in checkpoints(directory) if info.status == "complete"}
+    for step in retention.outdated(list(complete), lambda step: saved_facts(complete[step])):
+        remove(complete[step])
 
 
 def remove(info: CheckpointInfo) -> None:
@@ -60,14 +62,22 @@ def remove(info: CheckpointInfo) -> None:
     shutil.rmtree(info.path)
 
 
-def measured_value(info: CheckpointInfo, metric: str) -> float | None:
-    """Returns a metric ("held_out/loss") of a checkpoint, None if it is of an earlier step."""
+def saved_facts(info: CheckpointInfo) -> dict[str, Any]:
+    """Returns a checkpoint's `run.json`; nothing if it cannot be read."""
     try:
         facts: dict[str, Any] = json.loads((info.path / "run.json").read_text(encoding="utf-8"))
-        kind, _, name = metric.partition("/")
-        if facts["measured"][kind] != info.step:
+    except (OSError, ValueError):
+        return {}
+    return facts
+
+
+def measured_value(facts: Mapping[str, Any], step: int, metric: str) -> float | None:
+    """Returns a metric ("held_out/loss") of a checkpoint, None if it is of an earlier step."""
+    kind, _, name = metric.partition("/")
+    try:
+        if facts["measured"][kind] != step:
             return None
         value = float(facts["values"][kind][name])
-    except (OSError, ValueError, KeyError, TypeError):  # damaged, or saved by an older version
+    except (KeyError, TypeError, ValueError):  # saved by an older version
         return None
-    return value if value == value else None  # NaN is no best
+    return None if math.isnan(value) else value

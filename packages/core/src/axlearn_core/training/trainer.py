@@ -189,7 +189,7 @@ class Trainer(Configurable):
         ):
             progress.say(line)
 
-        newest = find_checkpoint(run, self.input, progress)
+        newest = find_checkpoint(run, self.input, progress, store=cfg.checkpoint.store)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
         if first >= cfg.max_step:
