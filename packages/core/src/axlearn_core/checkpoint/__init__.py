@@ -1,6 +1,6 @@
 """What survives. Nothing here needs jax; saving and restoring is in `checkpointer`."""
 
-from axlearn_core.checkpoint.arrays import ArrayInfo, read_array
+from axlearn_core.checkpoint.arrays import ArrayInfo, parameters_of, read_array
 from axlearn_core.checkpoint.catalog import (
     CheckpointInfo,
     Newest,
@@ -24,6 +24,7 @@ __all__ = [
     "choose",
     "damage",
     "newest_intact",
+    "parameters_of",
     "problems",
     "read_array",
     "read_manifest",

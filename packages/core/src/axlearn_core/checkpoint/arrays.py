@@ -78,6 +78,13 @@ def read_array(folder: Path, info: ArrayInfo) -> NDArray[Any]:
     return array
 
 
+def parameters_of(arrays: Mapping[str, ArrayInfo]) -> dict[str, ArrayInfo]:
+    """Returns the parameters among a train state's arrays, by path: `decoder.norm.scale`."""
+    kinds = ("params", "module_state")
+    split = {name: name.partition(".") for name in arrays}
+    return {rest: arrays[name] for name, (kind, _, rest) in split.items() if kind in kinds}
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Returns the dtype of a name, which may be one that numpy has from ml_dtypes."""
     return np.dtype(getattr(ml_dtypes, name, name))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from axlearn_core.checkpoint.arrays import read_array
+from axlearn_core.checkpoint.arrays import parameters_of, read_array
 from axlearn_core.checkpoint.manifest import read_manifest
 from axlearn_core.errors import UserError
-
-_PREFIXES = ("params.", "module_state.")
 
 
 def export_parameters(folder: Path, target: Path) -> tuple[int, int]:
@@ -28,17 +26,14 @@ def export_parameters(folder: Path, target: Path) -> tuple[int, int]:
         ) from error
     if target.exists():
         raise UserError(f"{target} is there already; choose another name, or delete it")
-    arrays = {
-        name.partition(".")[2]: read_array(folder, info)
-        for name, info in read_manifest(folder).arrays.items()
-        if name.startswith(_PREFIXES)
-    }
+    manifest = read_manifest(folder)
+    arrays = {n: read_array(folder, info) for n, info in parameters_of(manifest.arrays).items()}
     if not arrays:
         raise UserError(
             f"{folder} keeps its arrays as older versions did. Let a run go on for a step, which "
             "saves it anew"
         )
     partial = target.with_name(f"{target.name}.partial")
-    safetensors.save_file(arrays, partial, metadata={"step": str(read_manifest(folder).step)})
+    safetensors.save_file(arrays, partial, metadata={"step": str(manifest.step)})
     partial.replace(target)
     return len(arrays), target.stat().st_size

@@ -120,6 +120,9 @@ def problems(folder: Path) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield str(error) if str(error).startswith(MANIFEST) else _UNREADABLE
         return
+    named = folder.name.partition(".")[0]
+    if named.isdigit() and int(named) != manifest.step:
+        yield f"{MANIFEST} is that of step {manifest.step}"
     yield from _foreign(folder, manifest)
     shards = _shards(manifest)
     for shard in shards.keys() - manifest.files.keys():

@@ -37,6 +37,7 @@ from axlearn_core.parallel import (
 from axlearn_core.plugins import Registry, get_registry
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
+from axlearn_core.training.initialize_from import InitializeFrom
 from axlearn_core.training.input import Input, tokens_per_step
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
@@ -89,6 +90,7 @@ class Trainer(Configurable):
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
         offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
+        initialize_from: InitializeFrom.Config = InitializeFrom.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
         compile_cache: str | None = "~/.cache/axlearn/compiled"  # null compiles anew every time
@@ -101,6 +103,7 @@ class Trainer(Configurable):
             check_dtype(name, getattr(config, name))
         check_rules(config.sharding_rules)
         check_metric(config.checkpoint, config.evaluations.keys())
+        self.initialize_from: InitializeFrom = config.initialize_from.instantiate()
         # All that is built without the model's help comes first, so that one error can name every
         # field that is missing.
         self.model: Model = config.model.instantiate(name="model")
@@ -199,7 +202,9 @@ class Trainer(Configurable):
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
         state: TrainState = (
-            restore(newest.path, program.state) if newest else program.initial_state()
+            restore(newest.path, program.state)
+            if newest
+            else self.initialize_from.state(program, progress)
         )
         batches = local_batches(self.input, program.placement)
         if newest:
