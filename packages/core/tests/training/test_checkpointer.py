@@ -222,7 +222,7 @@ def test_the_manifest_says_which_part_of_which_array_a_file_is(saved):
     arrays = read_manifest(saved(mesh={"fsdp": 4, "model": 2})).arrays
     assert len(arrays["table"].shards) == 8
     assert arrays["table"].shards["state/table/1.0"] == ((4, 8), (0, 4))
-    assert arrays["rows"].shards["state/rows/3.0"] == ((6, 8), (0, 3))
+    assert arrays["rows"].shards["state/rows/3.0"] == ((3, 4), (0, 3))  # copies share the work
     assert arrays["count"].shards == {"state/count/0": ()}
     assert arrays["rows"].dtype == "bfloat16"
 
@@ -234,7 +234,7 @@ def test_a_damaged_shard_is_named_by_array_part_and_file(saved):
     (folder / "state/table/1.0").write_bytes(data)
     (folder / "state/rows/3.0").unlink()
     assert sorted(line.partition(" has ")[0] for line in problems(folder)) == [
-        "state/rows/3.0 (rows[6:8, 0:3]) is missing",
+        "state/rows/3.0 (rows[3:4, 0:3]) is missing",
         "state/table/1.0 (table[4:8, 0:4])",
     ]
 
