@@ -2,7 +2,7 @@
 
 Everything is measured in one process, in turns. `raw tensorstore` writes and reads the same arrays
 in the same layout, without fsync, checksums or a manifest; `sequential` writes the same bytes to
-one file and waits until they are on the disk.
+one file and waits until they are on the disk. TMPDIR says on which.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
         jax.block_until_ready(action(*arguments))
         seconds.setdefault(name, []).append(time.perf_counter() - start)
 
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         here = Path(folder).absolute()
         checkpointer: Checkpointer = (
             Checkpointer.default_config().set(every=None, keep=1).instantiate(directory=here)

@@ -174,7 +174,8 @@ def _take(x: jax.Array, folder: Path, info: ArrayInfo) -> jax.Array:
     dtype = np.dtype(x.dtype)
     there = read_array(folder, info).astype(dtype, copy=False)
 
-    def part(index: tuple[slice, ...]) -> NDArray[Any]:
+    def part(index: tuple[slice, ...] | None) -> NDArray[Any]:
+        assert index is not None  # as it is for arrays of numbers
         ranges = [s.indices(size)[:2] for s, size in zip(index, x.shape, strict=True)]
         found = np.zeros([to - start for start, to in ranges], dtype)
         held = there[tuple(slice(start, to) for start, to in ranges)]
