@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from axlearn_core.cli import doctor as doctor_module
 from axlearn_core.plugins import ExperimentRecord, LayerRecord, get_registry, hookimpl
@@ -31,7 +33,8 @@ def test_checkpoints_are_listed_with_status(axl, train, tmp_path):
     train("checkpoint.every=10")
     (tmp_path / "run/checkpoints/00000010/config.txt").write_text("tampered")
     rows = [line.split() for line in axl("checkpoints", "ls", "run", "--verify").out.splitlines()]
-    assert [row[:2] for row in rows[1:]] == [["10", "damaged"], ["20", "complete"]]
+    assert [row[:2] for row in rows[1:3]] == [["10", "damaged"], ["20", "complete"]]
+    assert rows[3][:3] == ["step", "10:", "config.txt"]
     found = json.loads(axl("checkpoints", "ls", "run", "--json").out)
     assert [(c["step"], c["status"]) for c in found] == [(10, "complete"), (20, "complete")]
     assert all(c["bytes"] > 1000 for c in found)
@@ -57,16 +60,78 @@ def test_a_missing_directory_is_named(axl, command):
 
 
 def test_checkpoints_and_experiments_do_not_import_jax(train, tmp_path):
-    train("max_step=1")
+    train("max_step=1", "evaluations={}")
     program = (
         "import sys; from axlearn_core.cli.main import main; "
         "codes = [main(line.split()) for line in sys.argv[1:]]; "
         "sys.exit(bool(any(codes) or {'jax', 'orbax', 'tensorstore'} & sys.modules.keys()))"
     )
-    lines = ["checkpoints ls run", "checkpoints show run", "experiments", "--help"]
+    lines = [
+        "checkpoints ls run --verify",
+        "checkpoints show run",
+        "checkpoints verify run",
+        "checkpoints diff run run",
+        "checkpoints export run out.safetensors",
+        "experiments",
+        "--help",
+    ]
     command = [sys.executable, "-c", program, *lines]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done
+
+
+@pytest.fixture
+def trained(train, tmp_path):
+    """A run with checkpoints of the steps 2 and 4."""
+    train("max_step=4", "checkpoint.every=2", "evaluations={}")
+    return tmp_path / "run"
+
+
+def test_show_lists_arrays(axl, trained):
+    assert "params.table  [26, 26]  float32  2.64 KiB  1" in axl("checkpoints", "show", "run").out
+
+
+def test_verify_names_what_is_damaged_and_ends_with_1(axl, trained):
+    assert axl("checkpoints", "verify", "run").code == 0
+    (trained / "checkpoints/00000004/state/params.table/0.0").unlink()
+    done = axl("checkpoints", "verify", "run")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        "step 2: intact",
+        "step 4: damaged",
+        "  state/params.table/0.0 (params.table[0:26, 0:26]) is missing",
+    ]
+
+
+def test_diff_names_config_and_arrays(axl, trained, train):
+    axl("train", "axlearn_core.testing.tiny:experiment", "max_step=4", "seed=1",
+        "evaluations={}", "learner.learning_rate=5", "--dir", "other")  # fmt: skip
+    out = axl("checkpoints", "diff", "run", "other").out
+    assert "config   learner.learning_rate: (default) -> 5.0" in out
+    assert "config   seed: (default) -> 1" in out
+    found = json.loads(axl("checkpoints", "diff", "run", "other", "--json").out)
+    assert set(found["arrays"]) == {"params.table", "key"}
+    assert "of 676 elements, by " in found["arrays"]["params.table"]
+    steps = [f"run/checkpoints/0000000{step}" for step in (2, 4)]
+    assert "step " in axl("checkpoints", "diff", *steps).out
+    assert axl("checkpoints", "diff", "run", "run").out == "4 arrays are equal, 0 differ\n"
+
+
+def test_export_writes_the_parameters(axl, trained):
+    assert axl("checkpoints", "export", "run", "out.safetensors", "--step", 2).code == 0
+    held = safetensors.numpy.load_file("out.safetensors")
+    folder = trained / "checkpoints/00000002"
+    raw = np.fromfile(folder / "state/params.table/0.0", np.float32).reshape(26, 26)
+    assert list(held) == ["table"] and np.array_equal(held["table"], raw)
+    assert "is there already" in axl("checkpoints", "export", "run", "out.safetensors").err
+
+
+def test_rm_deletes_but_not_the_newest(axl, trained):
+    assert "step 4 is the newest complete" in axl("checkpoints", "rm", "run", 2, 4).err
+    assert axl("checkpoints", "rm", "run", 2).out == "deleted step 2\n"
+    assert "no complete checkpoint of step 2" in axl("checkpoints", "rm", "run", 2).err
+    assert axl("checkpoints", "rm", "run", 4, "--force").code == 0
+    assert not list((trained / "checkpoints").iterdir())
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from axlearn_core.checkpoint import (
     set_aside,
     step_folder,
 )
-from axlearn_core.checkpoint.catalog import remove_old
 from axlearn_core.checkpoint.manifest import write_manifest
+from axlearn_core.checkpoint.retention import Retention, remove_old
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def make(tmp_path):
             (folder / "state").mkdir(parents=True)
             (folder / "state/array").write_bytes(bytes(range(100)))
             if complete:
-                write_manifest(folder, {"step": step})
+                write_manifest(folder, step)
 
     return make
 
@@ -82,7 +82,7 @@ def test_retention_deletes_neither_unfinished_nor_damaged_ones(make, tmp_path):
     make(1, 2, 4, 5)
     make(3, complete=False)
     set_aside(checkpoints(tmp_path)[0])
-    remove_old(tmp_path, keep=1)
+    remove_old(tmp_path, Retention(1))
     assert found(tmp_path) == [(1, "damaged"), (3, "incomplete"), (5, "complete")]
 
 
@@ -135,3 +135,62 @@ def test_damage_names_the_file(make, tmp_path, harm, says):
     assert damage(folder) is None
     harm(folder / "state/array")
     assert says in damage(folder)
+
+
+VALUES = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0, 6: float("nan")}
+
+
+def facts(step):
+    """Step 5 was saved with a loss that was measured at step 4."""
+    return {"values": {"held": {"loss": VALUES[step]}}, "measured": {"held": min(step, 4)}}
+
+
+@pytest.mark.parametrize(
+    "rules, kept",
+    [
+        ({}, [6]),
+        ({"every": 3}, [3, 6]),
+        ({"best": 2, "metric": "held/loss"}, [2, 4, 6]),
+        ({"best": 1, "metric": "held/loss", "highest": True}, [1, 6]),
+        ({"best": 9, "metric": "held/loss"}, [1, 2, 3, 4, 6]),
+        ({"best": 1, "metric": "other/loss", "every": 4}, [4, 6]),
+    ],
+)
+def test_a_checkpoint_stays_that_any_rule_keeps(rules, kept):
+    steps = list(VALUES)
+    assert sorted(set(steps) - Retention(1, **rules).outdated(steps, facts)) == kept
+
+
+def test_the_newest_stay_whatever_their_metric_is(make, tmp_path):
+    make(1, 2, 3)
+    remove_old(tmp_path, Retention(2, best=1, metric="held/loss"))
+    assert found(tmp_path) == [(2, "complete"), (3, "complete")]
+
+
+def test_a_checkpoint_that_was_renamed_to_another_step_is_damaged(make, tmp_path):
+    make(1)
+    step_folder(tmp_path, 1).rename(step_folder(tmp_path, 2))
+    assert damage(step_folder(tmp_path, 2)) == "manifest.json is that of step 1"
+
+
+def test_a_foreign_file_among_the_arrays_is_damage(make, tmp_path):
+    make(1)
+    (step_folder(tmp_path, 1) / "state/manifest.ocdbt").write_text("another layout")
+    assert damage(step_folder(tmp_path, 1)).startswith("state/manifest.ocdbt does not belong")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"step": 1, "files": {"../../secret": {"bytes": 1, "sha256": "0"}}}',
+        '{"step": 1, "files": {"/etc/passwd": {"bytes": 1, "sha256": "0"}}}',
+        '{"step": 1, "files": {"state/array": 7}}',
+        '{"step": 1, "files": {}, "arrays": {"a": {"shape": ["x"]}}}',
+        '{"step": "one", "files": {}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_manifest_that_is_none_is_damage_and_leads_nowhere(make, tmp_path, manifest):
+    make(1)
+    (step_folder(tmp_path, 1) / "manifest.json").write_text(manifest)
+    assert damage(step_folder(tmp_path, 1)).startswith("manifest.json ")

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from axlearn_core.checkpoint import checkpoints, damage, step_folder
+from axlearn_core.checkpoint import (
+    checkpoints,
+    damage,
+    problems,
+    read_array,
+    read_manifest,
+    schedule,
+    step_folder,
+)
 from axlearn_core.checkpoint.checkpointer import (
     Checkpointer,
     CheckpointError,
@@ -175,7 +183,7 @@ def test_a_save_that_fails_names_its_step_and_keeps_the_others(saved, tmp_path):
     folder = saved(step=1)
     step_folder(tmp_path, 2).write_text("in the way")
     with pytest.raises(CheckpointError, match=r"step 2 could not be saved.*intact"):
-        saved(step=2)
+        saved(step=2, failures=0)
     assert damage(folder) is None
 
 
@@ -188,9 +196,9 @@ def test_arrays_are_named_by_their_path():
     assert flatten_state({"a": {"b": 1}, "c": (2, 3)}) == {"a.b": 1, "c.0": 2, "c.1": 3}
 
 
-@pytest.mark.parametrize("fields", [{"keep": 0}, {"every": 0}])
+@pytest.mark.parametrize("fields", [{"keep": 0}, {"every": 0}, {"keep_every": 0}, {"failures": -1}])
 def test_a_policy_that_keeps_nothing_is_refused(checkpointer, fields):
-    with pytest.raises(ConfigError, match="must be at least 1"):
+    with pytest.raises(ConfigError, match="must be at least"):
         checkpointer(**fields)
 
 
@@ -201,3 +209,76 @@ def test_a_checkpoint_is_due_at_every_multiple(checkpointer):
 
 def test_without_a_distance_none_is_due(checkpointer):
     assert not any(checkpointer(every=None).due(step) for step in range(1, 10))
+
+
+@pytest.mark.parametrize("at", [{"data": 1}, {"fsdp": 4, "model": 2}])
+def test_numpy_alone_reads_what_was_saved(saved, at):
+    folder = saved(mesh=at)
+    held = {name: read_array(folder, info) for name, info in read_manifest(folder).arrays.items()}
+    assert bits(held) == bits(state())
+
+
+def test_the_manifest_says_which_part_of_which_array_a_file_is(saved):
+    arrays = read_manifest(saved(mesh={"fsdp": 4, "model": 2})).arrays
+    assert len(arrays["table"].shards) == 8
+    assert arrays["table"].shards["state/table/1.0"] == ((4, 8), (0, 4))
+    assert arrays["rows"].shards["state/rows/3.0"] == ((3, 4), (0, 3))  # copies share the work
+    assert arrays["count"].shards == {"state/count/0": ()}
+    assert arrays["rows"].dtype == "bfloat16"
+
+
+def test_a_damaged_shard_is_named_by_array_part_and_file(saved):
+    folder = saved(mesh={"fsdp": 4, "model": 2})
+    data = bytearray((folder / "state/table/1.0").read_bytes())
+    data[3] ^= 1
+    (folder / "state/table/1.0").write_bytes(data)
+    (folder / "state/rows/3.0").unlink()
+    assert sorted(line.partition(" has ")[0] for line in problems(folder)) == [
+        "state/rows/3.0 (rows[3:4, 0:3]) is missing",
+        "state/table/1.0 (table[4:8, 0:4])",
+    ]
+
+
+@pytest.mark.parametrize("count", [8, 4, 2, 1])
+def test_a_state_goes_on_to_fewer_and_to_more_devices(saved, checkpointer, tmp_path, count):
+    wanted = like(state(), make_mesh({"fsdp": count}, jax.devices()[:count]))
+    restored = restore(saved(mesh={"fsdp": 4, "model": 2}), wanted)
+    writer = checkpointer()
+    writer.save(2, restored, {}, {})
+    writer.wait()
+    back = restore(step_folder(tmp_path, 2), like(state(), make_mesh({"fsdp": 8})))
+    assert bits(back) == bits(state())
+
+
+def test_a_checkpoint_of_an_older_version_is_read(saved):
+    import orbax.checkpoint as ocp
+
+    folder = saved() / "older"
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(folder / "state", placed(state(), make_mesh({"data": 1})))
+    assert bits(restore(folder, like(state(), make_mesh({"fsdp": 8})))) == bits(state())
+
+
+@pytest.mark.parametrize(
+    "fields, says",
+    [
+        ({"keep_best": 1}, "keep_best and best_metric need each other"),
+        ({"best_metric": "held_out/loss"}, "keep_best and best_metric need each other"),
+        ({"every_minutes": 0.0}, "must be above 0"),
+        ({"store": "/a/folder"}, "store must be s3://bucket/prefix"),
+    ],
+)
+def test_a_policy_without_sense_is_refused(checkpointer, fields, says):
+    with pytest.raises(ConfigError, match=says):
+        checkpointer(**fields)
+
+
+def test_after_some_minutes_one_is_due(checkpointer, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: now[0])
+    writer = checkpointer(every=None, every_minutes=2.0)
+    assert not writer.due(1)
+    now[0] += 121.0
+    assert writer.due(2)
+    writer.save(2, placed(state(), make_mesh({"data": 1})), {}, {})
+    assert not writer.due(3)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from axlearn_core.checkpoint.manifest import MANIFEST, damage, is_complete
+from axlearn_core.checkpoint.manifest import damage, is_complete
 from axlearn_core.errors import UserError
 
 FOLDER = "checkpoints"
@@ -118,11 +118,3 @@ def remove_incomplete(directory: Path) -> list[int]:
     for info in incomplete:
         shutil.rmtree(info.path)
     return [info.step for info in incomplete]
-
-
-def remove_old(directory: Path, keep: int) -> None:
-    """Deletes the oldest complete checkpoints, so that `keep` stay."""
-    complete = [info for info in checkpoints(directory) if info.status == "complete"]
-    for info in complete[:-keep]:
-        (info.path / MANIFEST).unlink()  # first, so that a kill leaves no half that looks whole
-        shutil.rmtree(info.path)

@@ -1,8 +1,8 @@
 """Saves and restores the train state while the run goes on.
 
-A checkpoint is a folder: `state/` (Orbax, sharded), `run.json` (input state, config hash, plugin
-fingerprint), the config, and a manifest with checksums that is written last. Without a manifest a
-folder is no checkpoint, so a process may be killed at any point.
+A checkpoint is a folder: `state/` (Orbax, a file per shard), `run.json` (input state, config hash,
+plugin fingerprint, metrics), the config, and a manifest with checksums that is written last.
+Without a manifest a folder is no checkpoint, so a process may be killed at any point.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 import logging
 import queue
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +22,21 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.checkpoint.catalog import remove_old, step_folder
-from axlearn_core.checkpoint.manifest import write_manifest
+from axlearn_core.checkpoint.arrays import STATE
+from axlearn_core.checkpoint.catalog import checkpoints, step_folder
+from axlearn_core.checkpoint.manifest import is_complete, write_manifest
+from axlearn_core.checkpoint.retention import Retention, remove_old
+from axlearn_core.checkpoint.schedule import Schedule
+from axlearn_core.checkpoint.store import Store, StoreError, check_store
 from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.errors import UserError
-from axlearn_core.parallel import ProcessError, from_first, is_first, raise_together
+from axlearn_core.parallel import from_first, is_first, raise_together
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
-STATE, RUN = "state", "run.json"
+RUN = "run.json"
+_LONG = 1.0  # seconds of waiting that are worth a line
 _MOST_PROBLEMS = 12  # arrays that an error lists
 _logger = logging.getLogger(__name__)
 
@@ -40,37 +46,64 @@ class CheckpointError(UserError):
 
 
 class Checkpointer(Configurable):
-    """Saves at a fixed distance and keeps the newest few.
+    """Saves by a schedule, keeps what its rules name, and bears a storage that fails now and then.
 
     Every process of a run writes its part of the arrays; process 0 does the rest.
     """
 
     class Config(Configurable.Config):
         every: int | None = 1000  # steps between checkpoints; null saves only when the run ends
-        keep: int = 3  # complete checkpoints to keep, at least 1
+        every_minutes: float | None = None  # besides: since the last save began
+        keep: int = 3  # the newest complete checkpoints to keep, at least 1
+        keep_every: int | None = None  # besides: all whose step is a multiple of this
+        keep_best: int = 0  # besides: so many of those that were evaluated at their step
+        best_metric: str = ""  # by which they are the best, such as "held_out/loss"
+        best_is_highest: bool = False  # for a metric other than a loss
+        failures: int = 2  # saves in a row that may fail; one more ends the run
+        put_off: bool = False  # a save that is due while another is written waits, not the step
+        store: str | None = None  # s3://bucket/prefix or gs://...: a second copy of each checkpoint
 
-    def __init__(self, config: Config, *, directory: Path):
+    def __init__(
+        self, config: Config, *, directory: Path, say: Callable[[str], None] = _logger.warning
+    ):
         super().__init__(config)
-        if config.keep < 1:
-            raise ConfigError(f"keep (={config.keep}) must be at least 1")
-        if config.every is not None and config.every < 1:
-            raise ConfigError(f"every (={config.every}) must be at least 1, or null")
+        _check(config)
         self._directory = directory.absolute()  # Orbax takes no other
-        self._every = config.every
-        self._keep = config.keep
+        self._retention = Retention(
+            config.keep,
+            config.keep_every,
+            config.keep_best,
+            config.best_metric,
+            config.best_is_highest,
+        )
+        self._store = None if config.store is None else Store(config.store)
+        self._say = say
+        self._schedule = Schedule(config.every, config.every_minutes)
         self._saver: ocp.AsyncCheckpointer | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: tuple[int, Future[Path]] | None = None
         self._saved: queue.SimpleQueue[tuple[int, Path]] = queue.SimpleQueue()
+        self._failure: CheckpointError | None = None
+        self._succeeded: int | None = None  # the step of a save whose end others may not know
+        self._complete: int | None = None  # the step of the last save that all know of
+        self._written: int | None = None  # the step of the last one on the disk, on process 0
+        self._failed = 0  # saves in a row, the same number on every process
 
     def due(self, step: int) -> bool:
-        """Whether the schedule asks for a checkpoint after this step."""
-        return self._every is not None and step % self._every == 0
+        """Whether to save after this step. Ask once after every step, on every process."""
+        due = self._schedule.due(step)
+        if due and self.config.put_off and from_first(self._is_busy):
+            self._schedule.put_off()
+            return False
+        return due
 
     def save(
         self, step: int, state: Any, facts: Mapping[str, Any], texts: Mapping[str, str]
     ) -> None:
         """Starts to save; returns as soon as the state is in host memory.
+
+        A save that fails, this one or the one before, is said, and the next one that is due tries
+        again.
 
         Args:
             step: names the checkpoint.
@@ -79,74 +112,152 @@ class Checkpointer(Configurable):
             texts: further files by name.
 
         Raises:
-            CheckpointError: if this save or the one before cannot be written.
+            CheckpointError: if more saves in a row have failed than `failures` allows.
         """
-        failure: CheckpointError | None = None
-        try:
-            self.wait()  # at most one copy of the state is in host memory
-        except CheckpointError as error:
-            failure = error
-        raise_together(failure)
-        folder = step_folder(self._directory, step)
-        try:
-            from_first(functools.partial(_make_empty, folder))
-            self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
-        except ProcessError:  # which says it already
-            raise
-        except Exception as error:
-            raise self._cannot_save(step, error) from error
         files = {RUN: json.dumps(facts, indent=1), **texts}
-        job = self._worker.submit(self._finish, step, folder, files)
-        self._under_way = (step, job)
+        self._wait_for_previous()
+        self._settle()
+        self._start(step, state, files)
 
-    def poll(self) -> list[tuple[int, Path]]:
-        """Returns (step, path) of saves that came to their end since the last call.
+    def save_last(
+        self, step: int, state: Any, facts: Mapping[str, Any], texts: Mapping[str, str]
+    ) -> None:
+        """Saves, unless it is done, and waits for the end; tries again where that fails.
 
         Raises:
-            CheckpointError: if one failed.
+            CheckpointError: if more saves in a row have failed than `failures` allows.
         """
+        files = {RUN: json.dumps(facts, indent=1), **texts}
+        self.wait()
+        while self._complete != step:
+            if self._start(step, state, files):
+                self.wait()
+
+    def poll(self) -> list[tuple[int, Path]]:
+        """Returns (step, path) of saves that came to their end since the last call."""
         if self._under_way is not None and self._under_way[1].done():
-            self.wait()
+            self._collect()
         done = []
         while not self._saved.empty():
             done.append(self._saved.get())
         return done
 
     def wait(self) -> None:
-        """Waits for the save under way, if there is one."""
+        """Waits for the save under way, if there is one. Call it on every process.
+
+        Raises:
+            CheckpointError: if more saves in a row have failed than `failures` allows.
+        """
+        self._collect()
+        self._settle()
+
+    def close(self) -> None:
+        """Waits for what is under way and frees the threads.
+
+        A save that fails only now is told: what ended the run matters more.
+        """
+        self._collect()
+        if self._failure is not None:
+            self._say(str(self._failure))
+        self._worker.shutdown()
+        if self._saver is not None:
+            self._saver.close()
+            self._saver = None
+
+    def _start(self, step: int, state: Any, files: Mapping[str, str]) -> bool:
+        """Copies the state to the host; returns whether every process could."""
+        folder = step_folder(self._directory, step)
+        self._schedule.began()
+        try:
+            if from_first(functools.partial(self._make_room, step, folder)):
+                self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
+        except Exception as error:
+            self._failure = self._cannot_save(step, error)
+        else:
+            self._under_way = (step, self._worker.submit(self._finish, step, folder, files))
+        return self._settle()
+
+    def _wait_for_previous(self) -> None:
+        """At most one copy of the state is in host memory."""
+        if self._under_way is None:
+            return
+        step, start = self._under_way[0], time.monotonic()
+        self._collect()
+        waited = time.monotonic() - start
+        if waited > _LONG:
+            self._say(
+                f"waited {waited:.0f} s until the checkpoint of step {step} was written: save less "
+                "often (checkpoint.every), or put saves off (checkpoint.put_off=true)"
+            )
+
+    def _collect(self) -> None:
+        """Waits for the save under way, and remembers how it ended."""
         if self._under_way is None:
             return
         step, job = self._under_way
         self._under_way = None
         try:
             self._saved.put((step, job.result()))
+            self._succeeded = step
         except Exception as error:
-            raise self._cannot_save(step, error) from error
+            self._failure = self._cannot_save(step, error)
 
-    def close(self) -> None:
-        """Waits for what is under way and frees the threads.
-
-        A save that fails only now is logged: what ended the run matters more. Call `wait` before
-        to learn of it.
-        """
+    def _settle(self) -> bool:
+        """Lets all processes know whether a save of one has failed; returns whether none has."""
+        failure, succeeded = self._failure, self._succeeded
+        self._failure, self._succeeded = None, None
         try:
-            self.wait()
-        except CheckpointError as error:
-            _logger.warning("%s", error)
-        finally:
-            self._worker.shutdown()
-            if self._saver is not None:
-                self._saver.close()
-                self._saver = None
+            raise_together(failure)
+        except UserError as error:
+            self._failed += 1
+            if self._failed <= self.config.failures:
+                self._say(
+                    f"{error}. Training goes on, and the next save tries again (failure "
+                    f"{self._failed} in a row; checkpoint.failures={self.config.failures})"
+                )
+                return False
+            raise CheckpointError(
+                f"{error}. Earlier checkpoints are intact. Make room (or fix the cause) and run "
+                "the same command again: it goes on from the newest of them"
+            ) from error
+        if succeeded is not None:
+            self._failed, self._complete = 0, succeeded
+        return True
+
+    def _is_busy(self) -> bool:
+        return self._under_way is not None and not self._under_way[1].done()
+
+    def _make_room(self, step: int, folder: Path) -> bool:
+        """Returns whether the state is to be written: not if only the store lacks it."""
+        if self._written == step:
+            return False
+        if folder.exists():  # left behind by a run that was killed while it saved
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return True
 
     def _finish(self, step: int, folder: Path, files: Mapping[str, str]) -> Path:
         self._orbax().wait_until_finished()
-        if is_first():
+        if not is_first():
+            return folder
+        if self._written != step:
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            write_manifest(folder, {"step": step})
-            remove_old(self._directory, self._keep)
+            write_manifest(folder, step)
+            self._written = step
+            remove_old(self._directory, self._retention)
+        if self._store is not None:
+            self._copy(self._store, step)
         return folder
+
+    def _copy(self, store: Store, newest: int) -> None:
+        """Copies what the store lacks, and deletes there what no rule keeps."""
+        there = set(store.steps()) - {newest}  # which may be of before this session
+        for info in checkpoints(self._directory):
+            if info.status == "complete" and info.step not in there:
+                store.upload(info.path, info.step)
+        for step in self._retention.outdated(store.steps(), store.facts):
+            store.remove(step)
 
     def _orbax(self) -> ocp.AsyncCheckpointer:
         if self._saver is None:
@@ -156,16 +267,49 @@ class Checkpointer(Configurable):
             # and asyncio those of the other arrays that were being written.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-            self._saver = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+            self._saver = ocp.AsyncCheckpointer(_handler())
         return self._saver
 
     def _cannot_save(self, step: int, error: Exception) -> CheckpointError:
+        folder = step_folder(self._directory, step)
+        if is_first() and not is_complete(folder):  # makes room
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StoreError):
+            return CheckpointError(f"the checkpoint of step {step} was not copied: {error}")
         full = "RESOURCE_EXHAUSTED" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
         reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
         return CheckpointError(
-            f"the checkpoint of step {step} could not be saved in {self._directory}: {reason}. "
-            "Earlier checkpoints are intact. Make room (or fix the cause) and run the same command "
-            "again: it goes on from the newest of them"
+            f"the checkpoint of step {step} could not be saved in {self._directory}: {reason}"
+        )
+
+
+def _check(config: Checkpointer.Config) -> None:
+    if config.keep < 1:
+        raise ConfigError(f"keep (={config.keep}) must be at least 1")
+    for name in ("every", "keep_every"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} (={value}) must be at least 1, or null")
+    if config.every_minutes is not None and config.every_minutes <= 0:
+        raise ConfigError(f"every_minutes (={config.every_minutes}) must be above 0, or null")
+    if config.store is not None:
+        check_store(config.store)
+    if config.keep_best < 0 or config.failures < 0:
+        raise ConfigError("keep_best and failures must be at least 0")
+    if (config.keep_best > 0) != bool(config.best_metric):
+        raise ConfigError(
+            "keep_best and best_metric need each other: keep_best=2 best_metric=held_out/loss, got "
+            f"keep_best={config.keep_best} best_metric={config.best_metric!r}"
+        )
+
+
+def check_metric(config: Checkpointer.Config, evaluations: Collection[str]) -> None:
+    """Raises a ConfigError if no evaluation gives the metric by which checkpoints are the best."""
+    kind, _, name = config.best_metric.partition("/")
+    if config.best_metric and not (name and kind in {"train", *evaluations}):
+        raise ConfigError(
+            f"checkpoint.best_metric={config.best_metric!r} must be a value of an evaluation, such "
+            f"as held_out/loss, or of train; there are {', '.join(sorted(evaluations)) or 'none'}"
         )
 
 
@@ -184,10 +328,12 @@ def restore(folder: Path, like: Any) -> Any:
 
     folder = folder.absolute()
     wanted = flatten_state(like)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    with ocp.Checkpointer(_handler()) as reader:
         held = reader.metadata(folder / STATE)
         _check_same_arrays(folder, held.item_metadata, wanted)
-        arrays = reader.restore(folder / STATE, args=ocp.args.StandardRestore(wanted))
+        arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+        args = ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        arrays = reader.restore(folder / STATE, args=args)
     leaves = [arrays[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -237,13 +383,14 @@ def flatten_state(state: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _make_empty(folder: Path) -> None:
-    if folder.exists():  # left behind by a run that was killed while it saved
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+def _handler() -> ocp.PyTreeCheckpointHandler:
+    """A file of plain bytes for each shard, so that damage has a name; old layouts are read."""
+    import orbax.checkpoint as ocp
+
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
 
 
 def _save_args(tree: dict[str, Any]) -> Any:
     import orbax.checkpoint as ocp
 
-    return ocp.args.StandardSave(tree)
+    return ocp.args.PyTreeSave(tree)

@@ -31,7 +31,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     ),
     CommandRecord("experiments", "axlearn_core.cli.catalogs:experiments", "List experiments."),
     CommandRecord(
-        "checkpoints", "axlearn_core.cli.catalogs:checkpoints_group", "List a run's checkpoints."
+        "checkpoints", "axlearn_core.cli.checkpoints:checkpoints_group", "Inspect checkpoints."
     ),
     CommandRecord("doctor", "axlearn_core.cli.doctor:doctor", "Find and mend what is wrong."),
     CommandRecord("plugin", "axlearn_core.cli.plugin:plugin", "Start a plugin of your own."),

@@ -25,6 +25,7 @@ class Report:
 
     Attributes:
         last: the newest values by kind ("train", or an evaluation's name).
+        last_step: the step of each of them.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Report:
         self._watched = bool(self._hook.implementers("axlearn_step_completed"))
         self._first_step = 0
         self.last: dict[str, dict[str, float]] = {}
+        self.last_step: dict[str, int] = {}
 
     def started(self, directory: Path, experiment: str, *, after_step: int) -> None:
         self._first_step = after_step + 1
@@ -64,7 +66,7 @@ class Report:
             everything = scalars({k: v for k, v in values.items() if k != "good"})
             self._hook.axlearn_step_completed(StepCompleted(step, everything))
         if written:
-            self.last["train"] = everything
+            self.last["train"], self.last_step["train"] = everything, step
             self._outlets.write(step, "train", everything)
         speed: dict[str, float] = {}
         if step == self._first_step:  # the first interval would measure the warm-up

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 
 from axlearn_core.checkpoint import (
     CheckpointInfo,
+    damage,
     newest_intact,
     remove_incomplete,
     set_aside,
     step_folder,
 )
 from axlearn_core.checkpoint.checkpointer import read_facts, restore
+from axlearn_core.checkpoint.store import Store
 from axlearn_core.errors import UserError
 from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.progress import Progress
@@ -31,17 +33,18 @@ from axlearn_core.training.state import TrainState
 
 
 def find_checkpoint(
-    run: RunDirectory, source: Input, progress: Progress, clock: Clock
+    run: RunDirectory, source: Input, progress: Progress, clock: Clock, *, store: str | None = None
 ) -> CheckpointInfo | None:
     """Returns the checkpoint to go on from, None to begin, and says why.
 
-    Process 0 looks: what killed saves have left is removed; damaged checkpoints are set aside.
+    Process 0 looks: what killed saves have left is removed; damaged checkpoints are set aside; a
+    newer one of the store is copied to the run's directory.
 
     Raises:
         UserError: if the input would not go on with the batches that the checkpoint expects, or
             plugins have other versions, and that is not accepted.
     """
-    step = from_first(lambda: _find_step(run, source, progress, clock))
+    step = from_first(lambda: _find_step(run, source, progress, clock, store))
     return None if step is None else CheckpointInfo(step, step_folder(run.path, step), "complete")
 
 
@@ -63,18 +66,16 @@ def restore_state(folder: Path, facts: Mapping[str, Any], program: Program) -> T
     return dataclasses.replace(state, seen=jax.device_put(numbers.initial(), whole))
 
 
-def _find_step(run: RunDirectory, source: Input, progress: Progress, clock: Clock) -> int | None:
+def _find_step(
+    run: RunDirectory, source: Input, progress: Progress, clock: Clock, store: str | None
+) -> int | None:
     for line in describe(run.changes):
         progress.say(f"changed since the last session: {line}")
     if removed := remove_incomplete(run.path):
         progress.say(f"removed the unfinished save of step {', '.join(map(str, removed))}")
-    info, damaged = newest_intact(run.path)
-    for bad in damaged:
-        aside = set_aside(bad)
-        damage = f"the checkpoint of step {bad.step} is damaged: {bad.problem}"
-        progress.say(damage)
-        clock.fault("checkpoint_damaged", damage)
-        progress.say(f"  it is kept as {aside.name} and an earlier one is used")
+    info = _newest_intact(run, progress, clock)
+    if store is not None and (copied := _newer_of_store(run, Store(store), info, progress, clock)):
+        info = copied
     if info is None:
         why = "" if run.is_new else f": {run.path} holds no complete checkpoint"
         progress.say(f"starting from scratch{why}")
@@ -109,6 +110,41 @@ def go_on(
                 "start: --accept-changes"
             ) from error
         progress.say(f"{why}, which begins at its start")
+
+
+def _newest_intact(run: RunDirectory, progress: Progress, clock: Clock) -> CheckpointInfo | None:
+    info, damaged = newest_intact(run.path)
+    for bad in damaged:
+        _set_aside(bad, progress, clock)
+    return info
+
+
+def _newer_of_store(
+    run: RunDirectory,
+    store: Store,
+    here: CheckpointInfo | None,
+    progress: Progress,
+    clock: Clock,
+) -> CheckpointInfo | None:
+    """Copies the newest intact checkpoint of the store, if it is newer than the one here."""
+    for step in reversed(store.steps()):
+        if here is not None and step <= here.step:
+            return None
+        progress.say(f"copying the checkpoint of step {step} from {store.url}")
+        found = CheckpointInfo(step, store.download(step, run.path), "complete")
+        problem = damage(found.path)
+        if problem is None:
+            return found
+        _set_aside(found._replace(problem=problem), progress, clock)
+    return None
+
+
+def _set_aside(bad: CheckpointInfo, progress: Progress, clock: Clock) -> None:
+    aside = set_aside(bad)
+    damaged = f"the checkpoint of step {bad.step} is damaged: {bad.problem}"
+    progress.say(damaged)
+    clock.fault("checkpoint_damaged", damaged)
+    progress.say(f"  it is kept as {aside.name} and an earlier one is used")
 
 
 def _check_same_input(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts
+from axlearn_core.checkpoint.checkpointer import Checkpointer, check_metric, read_facts
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
@@ -40,6 +40,7 @@ from axlearn_core.parallel import (
 from axlearn_core.plugins import Registry, get_registry
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
+from axlearn_core.training.initialize_from import InitializeFrom
 from axlearn_core.training.input import Input, tokens_per_step
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
@@ -91,6 +92,7 @@ class Trainer(Configurable):
         offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
         guards: Guards.Config = Guards.default_config()
+        initialize_from: InitializeFrom.Config = InitializeFrom.default_config()
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
         profile: Profiler.Config = Profiler.default_config()
@@ -103,6 +105,8 @@ class Trainer(Configurable):
         for name in ("compute_dtype", "gradient_dtype", "accumulation_dtype"):
             check_dtype(name, getattr(config, name))
         check_rules(config.sharding_rules)
+        check_metric(config.checkpoint, config.evaluations.keys())
+        self.initialize_from: InitializeFrom = config.initialize_from.instantiate()
         # All that is built without the model's help comes first, so that one error can name every
         # field that is missing.
         self.model: Model = config.model.instantiate(name="model")
@@ -240,7 +244,7 @@ class Trainer(Configurable):
     ) -> Result:
         """Trains from the newest checkpoint to the end, or to where the run has to go back."""
         cfg = self.config
-        newest = find_checkpoint(run, self.input, progress, clock)
+        newest = find_checkpoint(run, self.input, progress, clock, store=cfg.checkpoint.store)
         facts = read_facts(newest.path) if newest else {}
         first = newest.step if newest else 0
         if first >= cfg.max_step:
@@ -253,7 +257,9 @@ class Trainer(Configurable):
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
         state: TrainState = (
-            restore_state(newest.path, facts, program) if newest else program.initial_state()
+            restore_state(newest.path, facts, program)
+            if newest
+            else self.initialize_from.state(program, progress)
         )
         batches = local_batches(self.input, program.placement)
         attempt = attempt_from(first, facts, rewound)
@@ -276,7 +282,9 @@ class Trainer(Configurable):
                 f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
             )
             self.profiler.compiled(train_step)
-            checkpointer: Checkpointer = cfg.checkpoint.instantiate(directory=run.path)
+            checkpointer: Checkpointer = cfg.checkpoint.instantiate(
+                directory=run.path, say=progress.say
+            )
             report = Report(
                 progress,
                 outlets,
@@ -321,17 +329,18 @@ class Trainer(Configurable):
                     report.saved(*saved)
 
                 last = stop.reached(step) or step == max_step  # a later signal ends the next step
-                watch.after_step(step, state, saves=last or checkpointer.due(step))
+                save = checkpointer.due(step)
+                watch.after_step(step, state, saves=last or save)
                 evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
-                if evaluations or last or checkpointer.due(step):
+                if evaluations or last or save:
                     for arrived in under_way.drain():
                         _check_and_report(arrived, session)
                     for evaluation in evaluations:
                         with clock.phase("eval"):
                             values = evaluation.run(program, state, partial(watch.alive, step))
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
-                    if last or checkpointer.due(step):
-                        self._save(session, step, state, input_state)
+                    if last or save:
+                        self._save(session, step, state, input_state, last=last)
                     watch.alive(step)
                     report.resumed_timing(step, prefetcher.waited)
                 if last:
@@ -339,8 +348,8 @@ class Trainer(Configurable):
             else:
                 for arrived in under_way.drain():
                     _check_and_report(arrived, session)
-                if step > first and not checkpointer.due(step):
-                    self._save(session, step, state, input_state)
+                if step > first:
+                    self._save(session, step, state, input_state, last=True)
                 _finish(checkpointer, clock)
                 raise UserError(
                     f"the input ended after step {step}, which is saved, and max_step is "
@@ -363,13 +372,19 @@ class Trainer(Configurable):
             report.finished(step, reason)
 
     def _save(
-        self, session: _Session, step: int, state: TrainState, input_state: Mapping[str, Any]
+        self,
+        session: _Session,
+        step: int,
+        state: TrainState,
+        input_state: Mapping[str, Any],
+        *,
+        last: bool,
     ) -> None:
         start = time.perf_counter()
+        save = session.checkpointer.save_last if last else session.checkpointer.save
         with session.clock.phase("checkpoint"):
             session.report.flush()  # the checkpoint must not be ahead of what is written
-            facts = self._facts(input_state, session)
-            session.checkpointer.save(step, state, facts, self._config_texts())
+            save(step, state, self._facts(input_state, session), self._config_texts())
         stalled = time.perf_counter() - start
         session.clock.record("checkpoint_started", stall_seconds=stalled)
 
@@ -396,6 +411,7 @@ class Trainer(Configurable):
             "config_hash": config_hash(self.config),
             "guards": session.watch.facts(),
             "values": dict(session.report.last),  # as of now: it is written while the run goes on
+            "measured": dict(session.report.last_step),
         }
 
     def _session_facts(self, experiment: str, run: RunDirectory) -> dict[str, Any]:
