@@ -20,6 +20,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("train", "axlearn_core.cli.train:train", "Train an experiment."),
     CommandRecord("plan", "axlearn_core.cli.plan:plan", "Plan on hardware that is not here."),
     CommandRecord("launch", "axlearn_core.cli.launch:launch", "Train on several processes."),
+    CommandRecord("drill", "axlearn_core.cli.drill:drill", "Strike runs with faults, and compare."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
     CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),
