@@ -89,7 +89,7 @@ def _table(outcomes: Sequence[Outcome]) -> str:
             _seconds(outcome.detect),
             _seconds(outcome.restore),
             counted(outcome.replayed, "step"),
-            "same bits" if outcome.survived else "FAILED",
+            _verdict(outcome).partition(":")[0],
         )
         for outcome in outcomes
     ]
@@ -98,7 +98,7 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 
 def _verdict(outcome: Outcome) -> str:
     if outcome.survived:
-        return "same bits"
+        return "same bits" if outcome.struck else "not struck"
     differs = f"differs in {', '.join(outcome.differences)}" if outcome.differences else ""
     return f"FAILED: {'; '.join(filter(None, [outcome.problem, differs]))}"
 

@@ -79,7 +79,7 @@ def _kill(point: str) -> Fault:
 
 def _terminate(point: str) -> Fault:
     (*before, last) = _kill(point).strikes
-    last = dataclasses.replace(last, action="SIGTERM", whom="last")
+    last = dataclasses.replace(last, action="SIGTERM", whom="first")
     return Fault(f"SIGTERM {point}", (*before, last))
 
 
@@ -87,11 +87,19 @@ def _in_a_step(name: str, action: Action, whom: Whom, processes: int) -> Fault:
     return Fault(name, (Strike("after a step", nth=None, action=action, whom=whom),), processes)
 
 
-_TERMINATED = ("inside a restore", "during compile", "after a step", "while arrays are written")
+_TERMINATED = (
+    "as the directory is opened",
+    "inside a restore",
+    "during compile",
+    "between prefetch and step",
+    "while arrays are written",
+    "before the manifest",
+)
 FAULTS: tuple[Fault, ...] = (
     Fault("kill -9 at a random time", (Strike(START),)),
     *map(_kill, POINTS),
     *map(_terminate, _TERMINATED),
+    _in_a_step("SIGTERM after a step", "SIGTERM", "last", processes=1),
     _in_a_step("two runs in one directory", "second run", "first", processes=1),
     _in_a_step("loss of one process", "SIGKILL", "last", processes=2),
     _in_a_step("hang of one process", "SIGSTOP", "last", processes=2),

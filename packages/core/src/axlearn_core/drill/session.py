@@ -50,7 +50,7 @@ class Session(NamedTuple):
     @property
     def detected(self) -> float | None:
         """Seconds from the strike until the second run, or all that SIGSTOP left alone, ended."""
-        struck = [event["time"] for event in self.of("struck")]
+        struck: list[float] = [event["time"] for event in self.of("struck")]
         if not struck:
             return None
         left = [event["time"] for event in self.of("second run")] or [
@@ -58,7 +58,8 @@ class Session(NamedTuple):
             for time, events in zip(self.ended.times, self.events, strict=True)
             if not any(event.get("action") == "SIGSTOP" for event in events)
         ]
-        return max(left) - min(struck)
+        detected: float = max(left) - min(struck)
+        return detected
 
 
 def run_session(
@@ -96,7 +97,8 @@ def steps_replayed(before: Session, after: Session) -> int:
     """Returns how many steps that were done the next session made again."""
     if not before.steps or not after.steps:
         return 0
-    return max(0, before.steps[-1]["step"] - after.steps[0]["step"] + 1)
+    last, first = int(before.steps[-1]["step"]), int(after.steps[0]["step"])
+    return max(0, last - first + 1)
 
 
 def seconds_to_restore(before: Session, after: Session) -> float | None:

@@ -50,7 +50,7 @@ def _same(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> boo
     if name not in expected or name not in got:
         return False
     a, b = expected[name], got[name]
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def read_arrays(checkpoint: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -231,6 +231,7 @@ class Trainer(Configurable):
         program, train_step, prefetcher, report, checkpointer, stop = session
         first, max_step, reason = step, self.config.max_step, "failed"
         under_way = MetricsQueue()
+        stop.stepping = True
         try:
             for batch, input_state in prefetcher:
                 state, metrics = train_step(state, batch)
