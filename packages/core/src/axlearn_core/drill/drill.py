@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import re
 import shutil
@@ -38,6 +39,7 @@ class Outcome:
         restore: seconds from then to the first step of the next session; the longest.
         replayed: steps that were made again, in all.
         differences: from the undisturbed run: metrics and arrays.
+        sources: for each restore its step, and how many processes took their part from where.
         struck: whether the run came by the points of the strikes.
         problem: what should have happened and did not, or empty.
     """
@@ -49,6 +51,7 @@ class Outcome:
     restore: float | None
     replayed: int
     differences: list[str]
+    sources: list[dict[str, int]]
     struck: bool
     problem: str
 
@@ -138,6 +141,7 @@ class Drill:
             ),
             sum(steps_replayed(*pair) for pair in pairwise(sessions)),
             found,
+            _sources(job.directory / "restores.jsonl"),
             all(session.of("struck") for session in sessions[:-1]),
             problem,
         )
@@ -157,6 +161,12 @@ class Drill:
         if session.ended.stopped:
             raise KeyboardInterrupt
         return session
+
+
+def _sources(path: Path) -> list[dict[str, int]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _happened(session: Session) -> str:

@@ -3,6 +3,7 @@
 from axlearn_core.parallel.agreement import (
     check_agreement,
     from_first,
+    gather_texts,
     is_first,
     raise_together,
     wait_for_all,
@@ -61,6 +62,7 @@ __all__ = [
     "device_shape",
     "dividing_axes",
     "from_first",
+    "gather_texts",
     "gathered",
     "infer_mesh_shape",
     "is_first",

@@ -49,14 +49,15 @@ def _find_step(run: RunDirectory, source: Input, progress: Progress) -> int | No
         progress.say(f"starting from scratch{why}")
         return None
     facts = read_facts(info.path)
-    _check_same_input(facts, source)
+    check_same_input(facts, source)
     for line in _differing(facts["plugins"], get_registry().fingerprint()):
         progress.say(f"plugin changed since step {info.step}: {line}")
     progress.say(f"resuming from step {info.step}")
     return info.step
 
 
-def _check_same_input(facts: Mapping[str, Any], source: Input) -> None:
+def check_same_input(facts: Mapping[str, Any], source: Input) -> None:
+    """Raises UserError if the input would not go on with the batches that a save expects."""
     now = json.loads(json.dumps(source.describe()))  # tuples become lists, as they did then
     if differing := _differing(facts["input_description"], now):
         shown = "".join(f"\n  {line}" for line in differing)

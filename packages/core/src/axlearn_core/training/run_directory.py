@@ -34,6 +34,8 @@ FREE_TO_CHANGE = (
     "log_every",
     "checkpoint.*",
     "checkpoint",
+    "copies.*",
+    "copies",
     "evaluations",
     "evaluations.*",
     "writers",

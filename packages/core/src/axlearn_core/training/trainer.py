@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts, restore
+from axlearn_core.checkpoint.checkpointer import Checkpointer, read_facts
+from axlearn_core.checkpoint.copies import Copies
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
 from axlearn_core.errors import UserError
@@ -35,6 +36,7 @@ from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.input import Input, tokens_per_step
 from axlearn_core.training.learner import Learner
 from axlearn_core.training.model import Model
+from axlearn_core.training.nearest import nearest_start
 from axlearn_core.training.precision import check_dtype
 from axlearn_core.training.prefetch import Prefetcher
 from axlearn_core.training.program import Program
@@ -61,6 +63,7 @@ class _Session(NamedTuple):
     prefetcher: Prefetcher
     report: Report
     checkpointer: Checkpointer
+    copies: Copies
     stop: StopRequest
 
 
@@ -84,6 +87,7 @@ class Trainer(Configurable):
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
         offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
+        copies: Copies.Config = Copies.default_config()  # frequent, beside the processes
         log_every: int = 10  # steps between records
         writers: list[Writer.Config] = []  # besides metrics.jsonl, which is always written
         compile_cache: str | None = "~/.cache/axlearn/compiled"  # null compiles anew every time
@@ -184,19 +188,24 @@ class Trainer(Configurable):
             progress.say(line)
 
         newest = find_checkpoint(run, self.input, progress)
-        facts = read_facts(newest.path) if newest else {}
-        first = newest.step if newest else 0
-        if first >= cfg.max_step:
-            progress.say(f"step {first} is done already, and max_step is {cfg.max_step}")
+        if newest and newest.step >= cfg.max_step:
+            progress.say(f"step {newest.step} is done already, and max_step is {cfg.max_step}")
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
-            return Result(first, "completed", facts["values"])
+            return Result(newest.step, "completed", read_facts(newest.path)["values"])
         performance = self._performance(program.placement)
         compiling = program.compile_train_step(self.input.batch_shape())
-        state: TrainState = (
-            restore(newest.path, program.state) if newest else program.initial_state()
+        copies: Copies = cfg.copies.instantiate(directory=run.path, like=program.state)
+        first, state, facts = nearest_start(
+            newest,
+            copies,
+            program,
+            self.input,
+            progress,
+            directory=run.path,
+            max_step=cfg.max_step,
         )
         batches = local_batches(self.input, program.placement)
-        if newest:
+        if facts:
             batches.set_state(facts["input"])
 
         # Both the compiler and the input work from here on.
@@ -218,8 +227,9 @@ class Trainer(Configurable):
             )
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
-            session = _Session(program, train_step, prefetcher, report, checkpointer, stop)
+            session = _Session(program, train_step, prefetcher, report, checkpointer, copies, stop)
             step, reason = self._train(state, first, session)
+            copies.remove()  # the checkpoint that is complete now holds all that they do
         result = Result(step, reason, report.last)
         seconds = time.perf_counter() - began
         for line in closing_lines(result, run.path, cfg.max_step, self.evaluations, seconds):
@@ -228,7 +238,7 @@ class Trainer(Configurable):
 
     def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
         """Makes the steps after `step`; returns the last one and why it was that."""
-        program, train_step, prefetcher, report, checkpointer, stop = session
+        program, train_step, prefetcher, report, checkpointer, copies, stop = session
         first, max_step, reason = step, self.config.max_step, "failed"
         under_way = MetricsQueue()
         stop.stepping = True
@@ -244,7 +254,7 @@ class Trainer(Configurable):
 
                 last = stop.reached(step) or step == max_step  # a later signal ends the next step
                 evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
-                if evaluations or last or checkpointer.due(step):
+                if evaluations or last or checkpointer.due(step) or copies.due(step):
                     for arrived in under_way.drain():
                         self._check_and_report(arrived, report, prefetcher.waited)
                     for evaluation in evaluations:
@@ -252,6 +262,9 @@ class Trainer(Configurable):
                         report.evaluated(step, evaluation.name, values, evaluation.baselines)
                     if last or checkpointer.due(step):
                         self._save(session, step, state, input_state)
+                    elif copies.due(step):
+                        report.flush()
+                        copies.save(step, state, self._facts(input_state, report))
                     report.resumed_timing(step, prefetcher.waited)
                 if last:
                     break
