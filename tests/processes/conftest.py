@@ -94,6 +94,7 @@ def environment_of(index, count, coordinator):
         "AXLEARN_COORDINATOR": coordinator,
         "AXLEARN_PROCESS_COUNT": str(count),
         "AXLEARN_PROCESS_INDEX": str(index),
+        "AXLEARN_PLACE": str(index),  # storage of its own, as if it had a host of its own
     }
 
 

@@ -1,4 +1,4 @@
-"""Losses among several processes: the others leave, and all go on with the bits of a run left alone.
+"""Losses among several processes: the others leave, and all go on with the same bits.
 
 `axl drill EXPERIMENT --processes 4 --spares 1` does more of it; docs/drill.md has the table.
 """
