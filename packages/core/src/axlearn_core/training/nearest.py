@@ -12,6 +12,7 @@ import jax
 from axlearn_core.checkpoint import CheckpointInfo
 from axlearn_core.checkpoint.checkpointer import read_facts, restore
 from axlearn_core.checkpoint.copies import Copies
+from axlearn_core.checkpoint.read_once import gathered, spread
 from axlearn_core.observe.progress import Progress
 from axlearn_core.parallel import is_first
 from axlearn_core.training.input import Input
@@ -68,7 +69,9 @@ def nearest_start(
         return Start(found.step, state, facts)
     if newest is None:
         return Start(0, program.initial_state(), {})
-    state = restore(newest.path, program.state)
+    several = jax.process_count() > 1
+    state = restore(newest.path, spread(program.state) if several else program.state)
+    state = gathered(state, program.state)
     _record(directory, step, own=0, fetched=0, storage=jax.process_count())
     return Start(step, state, read_facts(newest.path))
 
