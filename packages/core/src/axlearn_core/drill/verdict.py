@@ -19,15 +19,16 @@ def differences(run: Path, undisturbed: Path) -> list[str]:
 
     The runs' directories are read, on the host, whatever devices the runs had.
     """
-    found = _metrics(run, undisturbed)
-    found += [
+    damaged = [
         f"the checkpoint of step {info.step} is {info.status}: {info.problem}"
         for info in checkpoints(run, verify=True)
         if info.status != "complete"
     ]
+    if damaged:  # the newest may be among them, and nothing can be said of its arrays
+        return damaged
     expected, got = (read_arrays(_final(directory)) for directory in (undisturbed, run))
-    found += [name for name in expected.keys() | got.keys() if not _same(name, expected, got)]
-    return found[:_MOST]
+    arrays = [name for name in expected.keys() | got.keys() if not _same(name, expected, got)]
+    return [*_metrics(run, undisturbed), *sorted(arrays)][:_MOST]
 
 
 def _metrics(run: Path, undisturbed: Path) -> list[str]:
