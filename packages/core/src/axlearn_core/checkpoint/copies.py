@@ -150,7 +150,8 @@ class Copies(Configurable):
         wait_for_all("the last copy")
         if self._server is not None:
             self._server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # With what a place of this host still has that was lost, and replaced by another.
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     def _write(self, path: Path, facts: Mapping[str, Any], pieces: Pieces) -> None:
         try:

@@ -38,7 +38,7 @@ POINTS = {
     "as the directory is opened": Point(
         "axlearn_core.training.run_directory:_write_atomically", "before"
     ),
-    "inside a restore": Point("axlearn_core.checkpoint.checkpointer:restore", "before"),
+    "inside a restore": Point("axlearn_core.training.nearest:nearest_start", "before"),
     "during compile": Point("axlearn_core.training.program:Program.lower_train_step", "after"),
     "while a batch is placed": Point("axlearn_core.training.share:place_batch", "before"),
     "between prefetch and step": Point(
