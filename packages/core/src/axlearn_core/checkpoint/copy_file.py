@@ -27,22 +27,22 @@ def write_copy(path: Path, facts: Mapping[str, Any], pieces: Pieces) -> None:
     """Writes a file, whole or not at all."""
     digest, entries = hashlib.sha256(), []
     for (name, index), array in pieces.items():
-        digest.update(array.tobytes())
+        digest.update(_bytes(array))
         entries.append([name, index, array.dtype.name, list(array.shape)])
     head = {"facts": facts, "pieces": entries, "sha256": digest.hexdigest()}
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as out:
         out.write(f"{json.dumps(head)}\n".encode())
         for array in pieces.values():
-            out.write(array.tobytes())
+            out.write(_bytes(array))
     os.replace(partial, path)
 
 
 def read_copy(data: bytes) -> Copy | None:
     """Returns what the bytes of a file hold, or None if they are damaged."""
     try:
-        line, _, body = data.partition(b"\n")
-        head = json.loads(line)
+        start = data.index(b"\n") + 1
+        head, body = json.loads(data[:start]), memoryview(data)[start:]
         if hashlib.sha256(body).hexdigest() != head["sha256"]:
             return None
         pieces, offset = {}, 0
@@ -55,3 +55,7 @@ def read_copy(data: bytes) -> Copy | None:
         return Copy(head["facts"], pieces)
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
