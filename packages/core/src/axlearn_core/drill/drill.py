@@ -7,7 +7,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -120,34 +120,36 @@ class Drill:
         name = re.sub(r"[^a-z0-9]+", "-", f"{fault.name} {number}".lower()).strip("-")
         draw = random.Random(f"{self._seed} {name}")
         strikes = [s.drawn(draw, self._passes, self._seconds) for s in fault.strikes]
-        job, cfg = self._of(name), self._local.config
+        job = self._of(name)
+        sessions = self._sessions(job, strikes)
+        pairs = list(pairwise(sessions))
+        outcome = Outcome(
+            fault=fault.name,
+            strikes=strikes,
+            happened=_happened(sessions[-2]),
+            detect=_longest(session.detected for session in sessions),
+            restore=_longest(seconds_to_restore(*pair) for pair in pairs),
+            replayed=sum(steps_replayed(*pair) for pair in pairs),
+            differences=[] if any(sessions[-1].ended.codes) else self._differences(job),
+            sources=_sources(job.directory / "restores.jsonl"),
+            struck=all(session.of("struck") for session in sessions[:-1]),
+            problem="; ".join(_problems(sessions, strikes)),
+        )
+        if outcome.survived:
+            shutil.rmtree(job.directory)
+        return outcome
+
+    def _sessions(self, job: Job, strikes: Sequence[Strike]) -> list[Session]:
+        """Starts a run once for each strike, and once more to its end."""
+        cfg = self._local.config
         places = Places(cfg.processes, cfg.spares)
         sessions: list[Session] = []
         for strike in (*strikes, None):
             sessions.append(self._session(job, strike, places, len(sessions)))
             failed = sessions[-1].ended.failed
-            if failed is not None and strike is not None:
+            if failed is not None:
                 places.replace(failed)
-        problem = "; ".join(_problems(sessions, strikes))
-        found = [] if any(sessions[-1].ended.codes) else self._differences(job)
-        outcome = Outcome(
-            fault.name,
-            strikes,
-            _happened(sessions[-2]),
-            max((s.detected for s in sessions if s.detected is not None), default=None),
-            max(
-                (s for p in pairwise(sessions) if (s := seconds_to_restore(*p)) is not None),
-                default=None,
-            ),
-            sum(steps_replayed(*pair) for pair in pairwise(sessions)),
-            found,
-            _sources(job.directory / "restores.jsonl"),
-            all(session.of("struck") for session in sessions[:-1]),
-            problem,
-        )
-        if outcome.survived:
-            shutil.rmtree(job.directory)
-        return outcome
+        return sessions
 
     def _of(self, name: str) -> Job:
         return dataclasses.replace(self._job, directory=self._job.directory / name)
@@ -161,6 +163,10 @@ class Drill:
         if session.ended.stopped:
             raise KeyboardInterrupt
         return session
+
+
+def _longest(seconds: Iterable[float | None]) -> float | None:
+    return max((s for s in seconds if s is not None), default=None)
 
 
 def _sources(path: Path) -> list[dict[str, int]]:
