@@ -106,7 +106,8 @@ def _verdict(outcome: Outcome) -> str:
 def _summary(outcomes: Sequence[Outcome], directory: Path) -> str:
     failed = [outcome for outcome in outcomes if not outcome.survived]
     if not failed:
-        return f"{counted(len(outcomes), 'fault')}: each run ended with the bits of the undisturbed"
+        struck = counted(sum(outcome.struck for outcome in outcomes), "fault")
+        return f"{struck} struck: each run ended with the bits of the undisturbed one"
     names = ", ".join(outcome.fault for outcome in failed)
     return (
         f"{len(failed)} of {counted(len(outcomes), 'fault')} not survived: {names}. What those "
