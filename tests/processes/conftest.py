@@ -35,7 +35,7 @@ class Slowly:
 
 def experiment():
     cfg = tiny.experiment()
-    cfg.model.vocab_size = 32
+    cfg.model.vocab_size = 512  # a table of 1 MiB, which two replicas read one half of each
     cfg.input = SlowCounting.default_config().set(batch_size=8)
     return cfg.set(log_every=1, max_step=100_000, mesh_shape={"data": 2, "model": -1})
 """
@@ -94,6 +94,7 @@ def environment_of(index, count, coordinator):
         "AXLEARN_COORDINATOR": coordinator,
         "AXLEARN_PROCESS_COUNT": str(count),
         "AXLEARN_PROCESS_INDEX": str(index),
+        "AXLEARN_PLACE": str(index),  # storage of its own, as if it had a host of its own
     }
 
 

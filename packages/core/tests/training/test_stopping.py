@@ -1,5 +1,6 @@
 """Signals that end a run well."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ def said():
 )
 def test_a_signal_sets_the_reason_and_is_answered_at_once(said, number, reason):
     with stopping_on_signals(said.append) as stop:
+        stop.stepping = True
         assert not stop.reached(1)
         os.kill(os.getpid(), number)
         assert stop.reached(1)
@@ -27,8 +29,24 @@ def test_a_signal_sets_the_reason_and_is_answered_at_once(said, number, reason):
     assert "finishing this step" in said[0]
 
 
+def test_before_the_first_step_ctrl_c_ends_at_once(said):
+    with pytest.raises(KeyboardInterrupt), stopping_on_signals(said.append):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert said == ["SIGINT before the first step: nothing to save"]
+
+
+def test_before_the_first_step_sigterm_ends_the_process_well(said, monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with contextlib.suppress(KeyboardInterrupt), stopping_on_signals(said.append):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert codes == [0]
+    assert said == ["SIGTERM before the first step: nothing to save"]
+
+
 def test_the_first_reason_counts(said):
     with stopping_on_signals(said.append) as stop:
+        stop.stepping = True
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.reason == "interrupted"
@@ -39,6 +57,7 @@ def test_a_signal_that_comes_while_a_line_is_written_stops_all_the_same():
         raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
 
     with stopping_on_signals(busy) as stop:
+        stop.stepping = True
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.reason == "preempted"
 

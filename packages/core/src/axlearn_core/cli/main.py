@@ -22,6 +22,7 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("launch", "axlearn_core.cli.launch:launch", "Train on several processes."),
     CommandRecord("watch", "axlearn_core.cli.watch:watch", "Watch runs, live or over."),
     CommandRecord("report", "axlearn_core.cli.report:report", "Write runs as a page with curves."),
+    CommandRecord("drill", "axlearn_core.cli.drill:drill", "Strike runs with faults, and compare."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
     CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
     CommandRecord("replay", "axlearn_core.cli.replay:replay", "Look into one step of a run."),

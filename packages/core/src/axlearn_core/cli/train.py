@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -41,6 +47,14 @@ def train(
 
     On a cluster start the same command once for each process; `axl launch` does it for you.
     """
+    with _leaving_on_sigterm():
+        code = _train(experiment, overrides, directory, accept_changes)
+    ctx.exit(code)
+
+
+def _train(
+    experiment: str, overrides: tuple[str, ...], directory: Path | None, accept_changes: bool
+) -> int:
     from axlearn_core.observe.clock import process_began
     from axlearn_core.training.assemble import assemble
     from axlearn_core.training.stopping import EXIT_INTERRUPTED
@@ -59,4 +73,24 @@ def train(
             began=process_began(),
             accept_changes=accept_changes,
         )
-    ctx.exit(EXIT_INTERRUPTED if result.reason == "interrupted" else 0)
+    return EXIT_INTERRUPTED if result.reason == "interrupted" else 0
+
+
+@contextlib.contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM ends the process well: nothing is there yet that could be saved.
+
+    The run puts a handler of its own in the place of this one.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(0)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -183,6 +183,8 @@ def device_memory(device: jax.Device) -> MemoryReading:
 COORDINATOR: Final = "AXLEARN_COORDINATOR"
 PROCESS_COUNT: Final = "AXLEARN_PROCESS_COUNT"
 PROCESS_INDEX: Final = "AXLEARN_PROCESS_INDEX"
+# The part of its host that a process has for itself, where several processes share a host.
+PLACE: Final = "AXLEARN_PLACE"
 
 
 def explicit_cluster(environment: Mapping[str, str]) -> dict[str, object] | None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from axlearn_core.config import ConfigError
 from axlearn_core.hardware import detect
-from axlearn_core.hardware.contract import COORDINATOR, PROCESS_COUNT, PROCESS_INDEX
+from axlearn_core.hardware.contract import COORDINATOR, PLACE, PROCESS_COUNT, PROCESS_INDEX
 from axlearn_core.launch.contract import Job, Launcher, LaunchError
-from axlearn_core.launch.supervisor import Ended, supervise
+from axlearn_core.launch.supervisor import Ended, Shown, supervise
 from axlearn_core.plugins import get_registry
 
 _FORCED_DEVICES = "--xla_force_host_platform_device_count"
@@ -29,6 +29,8 @@ class Local(Launcher):
             processes: how many.
             devices_per_process: each gets its own; by default GPUs are shared out evenly, and the
                 CPU is one device to each process.
+            spares: places for further processes, each with devices and storage of its own; one of
+                them takes over from a place whose process has died or hung.
             restarts: how often to start again from the last checkpoint after one has died.
             all_output: show what every process prints, and not only the first.
             port: at which process 0 coordinates the others; by default a free one.
@@ -36,6 +38,7 @@ class Local(Launcher):
 
         processes: int = 2
         devices_per_process: int | None = None
+        spares: int = 0
         restarts: int = 0
         all_output: bool = False
         port: int | None = None
@@ -45,27 +48,26 @@ class Local(Launcher):
         for name in ("processes", "devices_per_process"):
             if (value := getattr(config, name)) is not None and value < 1:
                 raise ConfigError(f"{name} (={value}) must be at least 1")
-        if config.restarts < 0:
-            raise ConfigError(f"restarts (={config.restarts}) must be at least 0")
+        for name in ("restarts", "spares"):
+            if (value := getattr(config, name)) < 0:
+                raise ConfigError(f"{name} (={value}) must be at least 0")
 
     def text(self, job: Job) -> str:
-        port = self.config.port or "PORT"
         lines = []
-        for index in range(self.config.processes):
-            own = self._variables(index, port, os.environ)
+        for own in self.variables(Places(self.config.processes), self.config.port or "PORT"):
             shown = " ".join(f"{name}={shlex.quote(value)}" for name, value in own.items())
             lines.append(f"{shown} {shlex.join(_command(job))}")
         return "\n".join(lines)
 
     def launch(self, job: Job) -> int:
         cfg = self.config
+        places = Places(cfg.processes, cfg.spares)
         for attempt in range(cfg.restarts + 1):
-            port = cfg.port or _free_port()
             environments = [
-                {**os.environ, **self._variables(index, port, os.environ)}
-                for index in range(cfg.processes)
+                {**os.environ, **own} for own in self.variables(places, cfg.port or free_port())
             ]
-            ended = supervise(_command(job), environments, all_output=cfg.all_output)
+            shown: Shown = "all" if cfg.all_output else "first"
+            ended = supervise(_command(job), environments, shown=shown)
             if ended.stopped == signal.SIGINT:
                 return 130
             if ended.failed is None:
@@ -74,20 +76,49 @@ class Local(Launcher):
             if ended.stopped:
                 break
             if attempt < cfg.restarts:
+                if moved := places.replace(ended.failed):
+                    print(moved)
                 print(f"restart {attempt + 1} of {cfg.restarts}: from the last checkpoint")
         return 1
 
-    def _variables(
-        self, index: int, port: int | str, environment: Mapping[str, str]
-    ) -> dict[str, str]:
-        count = self.config.processes
-        return {
-            COORDINATOR: f"localhost:{port}",
-            PROCESS_COUNT: str(count),
-            PROCESS_INDEX: str(index),
-            "PYTHONUNBUFFERED": "1",
-            **_devices(index, count, self.config.devices_per_process, environment),
-        }
+    def variables(self, places: Places, port: int | str) -> list[dict[str, str]]:
+        """Returns what each process has in its environment besides what is there already.
+
+        Raises:
+            LaunchError: if this host has not enough devices.
+        """
+        cfg = self.config
+        total = cfg.processes + cfg.spares
+        return [
+            {
+                COORDINATOR: f"localhost:{port}",
+                PROCESS_COUNT: str(cfg.processes),
+                PROCESS_INDEX: str(index),
+                PLACE: str(place),
+                "PYTHONUNBUFFERED": "1",
+                **_devices(place, total, cfg.devices_per_process, os.environ),
+            }
+            for index, place in enumerate(places.taken)
+        ]
+
+
+class Places:
+    """Where on this host the processes run: each place has devices and storage of its own.
+
+    Attributes:
+        taken: the place of each process.
+    """
+
+    def __init__(self, processes: int, spares: int = 0):
+        self.taken = list(range(processes))
+        self._spares = list(range(processes, processes + spares))
+
+    def replace(self, process: int) -> str | None:
+        """Gives a process a spare place if there is one left, and says so."""
+        if not self._spares:
+            return None
+        left, self.taken[process] = self.taken[process], self._spares.pop(0)
+        return f"process {process} leaves place {left} for the spare place {self.taken[process]}"
 
 
 def _devices(
@@ -119,7 +150,8 @@ def _command(job: Job) -> list[str]:
     return [sys.executable, "-m", "axlearn_core.cli.main", *job.words]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port of this host that nobody serves."""
     with socket.create_server(("localhost", 0)) as server:
         port: int = server.getsockname()[1]
     return port

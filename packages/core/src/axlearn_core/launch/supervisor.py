@@ -12,11 +12,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Literal
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 15  # in which the others may say what they know of a failure
 _LAST_LINES = 12
 _NOISE = "[Gloo]"  # a line for each group of devices that communicate
+_LOST = -signal.SIGABRT  # how jax ends a process that no longer hears of another
+Shown = Literal["first", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,26 @@ class Ended:
 
     Attributes:
         codes: their exit codes; negative for a signal.
-        failed: the first that failed, or None.
+        times: when each was seen to have ended, in seconds of Unix time.
+        failed: the one to blame, or None when all ended well: one that hung while the others left,
+            else the first that failed.
         last_lines: what that one has printed last.
         stopped: the signal that this process got and passed on as SIGTERM, or None.
     """
 
     codes: list[int]
+    times: list[float]
     failed: int | None
     last_lines: list[str]
     stopped: int | None
 
 
 def supervise(
-    command: Sequence[str], environments: Sequence[Mapping[str, str]], *, all_output: bool
+    command: Sequence[str],
+    environments: Sequence[Mapping[str, str]],
+    *,
+    shown: Shown = "first",
+    limit: float = float("inf"),
 ) -> Ended:
     """Runs a command once in each environment.
 
@@ -47,38 +57,52 @@ def supervise(
     Args:
         command: the words.
         environments: all variables of each process.
-        all_output: whether to print what all of them print, with their numbers, or only the first.
+        shown: whose output is printed: that of the first, of all with their numbers, or of none.
+        limit: seconds after which all that are left are killed.
     """
     processes: list[_Child] = []
     failed: int | None = None
     with _passing_on_signals(processes) as signals:
         try:
             for index, environment in enumerate(environments):
-                processes.append(_Child(command, environment, index, all_output))
+                processes.append(_Child(command, environment, index, shown))
             if signals:  # which came before all could get it
                 for child in processes:
                     child.terminate()
-            failed = _wait(processes)
+            failed = _wait(processes, time.monotonic() + limit)
         finally:
             for child in processes:
                 child.kill()
     codes = [child.finish() for child in processes]
+    times = [child.ended or time.time() for child in processes]
     lines = list(processes[failed].last) if failed is not None else []
-    return Ended(codes, failed, lines, signals[0] if signals else None)
+    return Ended(codes, times, failed, lines, signals[0] if signals else None)
 
 
-def _wait(processes: Sequence[_Child]) -> int | None:
-    """Returns the first that failed, after the others' grace, or None when all ended well."""
+def _wait(processes: Sequence[_Child], limit: float) -> int | None:
+    """Returns the one to blame, after the others' grace, or None when all ended well."""
     failed: int | None = None
-    deadline = 0.0
+    deadline = limit
     while True:
         codes = [child.poll() for child in processes]
-        if failed is None:
-            failed = next((index for index, code in enumerate(codes) if code), None)
-            deadline = time.monotonic() + _GRACE_SECONDS
-        if None not in codes or (failed is not None and time.monotonic() > deadline):
+        if failed is None and any(codes):
+            failed = _first_failed(codes)
+            deadline = min(limit, time.monotonic() + _GRACE_SECONDS)
+        if None not in codes:
             return failed
+        if time.monotonic() > deadline:
+            hung = failed is None or codes[failed] == _LOST  # and nothing is known of another cause
+            return codes.index(None) if hung else failed
         time.sleep(_POLL_SECONDS)
+
+
+def _first_failed(codes: Sequence[int | None]) -> int:
+    """Of those seen to fail at once, the one least likely to have failed for want of another.
+
+    It has that from jax, which ends it by abort, or from an error that `joined` explains (code 1).
+    """
+    failures = [index for index, code in enumerate(codes) if code]
+    return min(failures, key=lambda index: (codes[index] == _LOST, codes[index] == 1))
 
 
 @contextlib.contextmanager
@@ -102,10 +126,13 @@ class _Child:
     """One process, whose output a thread reads."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], index: int, shown: bool
+        self, command: Sequence[str], environment: Mapping[str, str], index: int, shown: Shown
     ):
         self.last: deque[str] = deque(maxlen=_LAST_LINES)
-        self._prefix = f"[{index}] " if shown else ("" if index == 0 else None)
+        self.ended: float | None = None
+        self._prefix: str | None = f"[{index}] " if shown == "all" else ""
+        if shown == "none" or (shown == "first" and index > 0):
+            self._prefix = None
         self._process = subprocess.Popen(
             command,
             env=environment,
@@ -120,7 +147,10 @@ class _Child:
         self._reader.start()
 
     def poll(self) -> int | None:
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None and self.ended is None:
+            self.ended = time.time()
+        return code
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -3,6 +3,7 @@
 from axlearn_core.parallel.agreement import (
     check_agreement,
     from_first,
+    gather_texts,
     is_first,
     raise_together,
     wait_for_all,
@@ -63,6 +64,7 @@ __all__ = [
     "dividing_axes",
     "exchanging",
     "from_first",
+    "gather_texts",
     "gathered",
     "infer_mesh_shape",
     "is_first",

@@ -110,6 +110,19 @@ def check_agreement(facts: Mapping[str, str]) -> None:
     )
 
 
+def gather_texts(text: str) -> list[str]:
+    """Returns the text of every process, in their order, on every process."""
+    if jax.process_count() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.array([len(data)], np.int32)))
+    page = np.zeros(-(-max(1, lengths.max()) // _PAGE) * _PAGE, np.uint8)
+    page[: len(data)] = data
+    pages = np.asarray(multihost_utils.process_allgather(page))
+    pairs = zip(pages, lengths.flatten(), strict=True)
+    return [own[:length].tobytes().decode() for own, length in pairs]
+
+
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     lines = [
         f"  {key}: {expected.get(key, '(absent)')} -> {found.get(key, '(absent)')}"

@@ -20,6 +20,7 @@ from axlearn_core.checkpoint import (
     step_folder,
 )
 from axlearn_core.checkpoint.checkpointer import read_facts, restore
+from axlearn_core.checkpoint.read_once import gathered, spread
 from axlearn_core.checkpoint.store import Store
 from axlearn_core.errors import UserError
 from axlearn_core.observe.clock import Clock
@@ -51,18 +52,22 @@ def find_checkpoint(
 def restore_state(folder: Path, facts: Mapping[str, Any], program: Program) -> TrainState:
     """Restores the state of an intact checkpoint, whatever `guards.numbers` was when it was saved.
 
-    What that guard remembers begins anew if it now remembers something else.
+    What that guard remembers begins anew if it now remembers something else. Of several processes
+    none reads what another one reads.
     """
     numbers, like = program.numbers, program.state
     saved = facts.get("guards", {}).get("seen", {})
-    if saved == numbers.shapes():
-        return cast(TrainState, restore(folder, like))
     whole = like.step.sharding  # on every device
-    seen: dict[str, Any] = {
-        name: jax.ShapeDtypeStruct(shape, jnp.float32 if shape else jnp.int32, sharding=whole)
-        for name, shape in saved.items()
-    }
-    state = cast(TrainState, restore(folder, dataclasses.replace(like, seen=seen)))
+    if saved != numbers.shapes():
+        seen: dict[str, Any] = {
+            name: jax.ShapeDtypeStruct(shape, jnp.float32 if shape else jnp.int32, sharding=whole)
+            for name, shape in saved.items()
+        }
+        like = dataclasses.replace(like, seen=seen)
+    several = jax.process_count() > 1
+    state = cast(TrainState, gathered(restore(folder, spread(like) if several else like), like))
+    if saved == numbers.shapes():
+        return state
     return dataclasses.replace(state, seen=jax.device_put(numbers.initial(), whole))
 
 
@@ -81,7 +86,7 @@ def _find_step(
         progress.say(f"starting from scratch{why}")
         return None
     facts = read_facts(info.path)
-    _check_same_input(facts, source, run, progress)
+    check_same_input(facts, source, run, progress)
     _check_same_plugins(facts, run, progress)
     progress.say(f"resuming from step {info.step}")
     return info.step
@@ -147,9 +152,10 @@ def _set_aside(bad: CheckpointInfo, progress: Progress, clock: Clock) -> None:
     progress.say(f"  it is kept as {aside.name} and an earlier one is used")
 
 
-def _check_same_input(
+def check_same_input(
     facts: Mapping[str, Any], source: Input, run: RunDirectory, progress: Progress
 ) -> None:
+    """Raises UserError if the input would not go on with the batches that a save expects."""
     now = json.loads(json.dumps(source.describe()))  # tuples become lists, as they did then
     differing = _differing(facts["input_description"], now)
     if run.accept_changes:

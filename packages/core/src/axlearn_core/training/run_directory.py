@@ -37,6 +37,8 @@ FREE_TO_CHANGE = (
     "input.damaged",
     "guards",
     "guards.*",
+    "copies.*",
+    "copies",
     "evaluations",
     "evaluations.*",
     "writers",

@@ -1,5 +1,8 @@
 """Stopping well: SIGTERM and Ctrl-C finish the step, save, and end the run.
 
+Before the first step there is nothing to save, and compiling may take longer than the grace that a
+cluster gives: a run that is alone ends at once.
+
 Of several processes, all must stop after the same step, whichever of them got the signal. JAX's
 preemption service sees to it: its own handler of SIGTERM tells the coordinator, which tells all.
 """
@@ -23,10 +26,16 @@ EXIT_INTERRUPTED = 130  # the shell's convention for a program that Ctrl-C ended
 
 
 class StopRequest:
-    """Whether, and why, somebody asked the run to stop."""
+    """Whether, and why, somebody asked the run to stop.
+
+    Attributes:
+        reason: why, or None.
+        stepping: whether the run has come to its first step.
+    """
 
     def __init__(self, say: Callable[[str], None]):
         self.reason: Reason | None = None
+        self.stepping = False
         self._say = say
 
     def reached(self, step: int) -> bool:
@@ -38,6 +47,11 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Reacts to a signal: the first one asks, a second Ctrl-C ends the process at once."""
+        if not self.stepping and jax.process_count() == 1:
+            self._tell(f"{signal.Signals(number).name} before the first step: nothing to save")
+            if number == signal.SIGTERM:
+                os._exit(0)  # no thread, such as one that compiles, may delay it
+            raise KeyboardInterrupt
         if number == signal.SIGTERM:
             self.reason = self.reason or "preempted"
             self._tell("SIGTERM: finishing this step, then saving")

@@ -1,4 +1,4 @@
-"""The training loop, from config to the last line, in the order in which it happens."""
+"""A run, from config to the last line, in the order in which it happens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import jax
 
 from axlearn_core.checkpoint.checkpointer import Checkpointer, check_metric, read_facts
+from axlearn_core.checkpoint.copies import Copies
 from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash, to_json, to_text
 from axlearn_core.config.text import flat
-from axlearn_core.errors import UserError
 from axlearn_core.guards.guards import Guards, Watch
 from axlearn_core.guards.numbers import Rewind, attempt_from
 from axlearn_core.observe.clock import Clock
-from axlearn_core.observe.metrics import MetricsQueue, StepMetrics
+from axlearn_core.observe.metrics import MetricsQueue
 from axlearn_core.observe.outlets import Outlets
 from axlearn_core.observe.performance import Performance
 from axlearn_core.observe.profiling import Profiler
@@ -35,40 +35,39 @@ from axlearn_core.parallel import (
     check_rules,
     is_first,
     make_mesh,
-    wait_for_all,
 )
 from axlearn_core.plugins import Registry, get_registry
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_core.training.evaluation import Evaluation
 from axlearn_core.training.initialize_from import InitializeFrom
 from axlearn_core.training.input import Input, tokens_per_step
+from axlearn_core.training.keeping import Keeper
 from axlearn_core.training.learner import Learner
+from axlearn_core.training.loop import Loop
 from axlearn_core.training.model import Model
+from axlearn_core.training.nearest import nearest_start
 from axlearn_core.training.precision import check_dtype
 from axlearn_core.training.prefetch import Prefetcher
-from axlearn_core.training.program import Program
+from axlearn_core.training.program import CompiledStep, Program
 from axlearn_core.training.report import Report
 from axlearn_core.training.result import Result
-from axlearn_core.training.resume import find_checkpoint, go_on, restore_state
+from axlearn_core.training.resume import check_same_input, find_checkpoint, go_on
 from axlearn_core.training.run_directory import RunDirectory, describe, open_run
 from axlearn_core.training.share import local_batches
-from axlearn_core.training.state import TrainState, split_trainable
+from axlearn_core.training.state import split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
 from axlearn_core.training.summary import closing_lines, goodput_line, summary_lines
 
 
 class _Session(NamedTuple):
-    """What the loop works with."""
+    """What lasts from the start of the process to its end."""
 
-    program: Program
-    train_step: TrainStep
-    prefetcher: Prefetcher
-    report: Report
-    checkpointer: Checkpointer
+    run: RunDirectory
     stop: StopRequest
     clock: Clock
-    watch: Watch
+    outlets: Outlets
+    progress: Progress
 
 
 class Trainer(Configurable):
@@ -91,6 +90,7 @@ class Trainer(Configurable):
         sharding_rules: dict[str, str | tuple[str, ...] | None] = DEFAULT_RULES
         offload_optimizer: bool = False  # its state waits in the host's memory between the steps
         checkpoint: Checkpointer.Config = Checkpointer.default_config()
+        copies: Copies.Config = Copies.default_config()  # frequent, beside the processes
         guards: Guards.Config = Guards.default_config()
         initialize_from: InitializeFrom.Config = InitializeFrom.default_config()
         log_every: int = 10  # steps between records
@@ -196,20 +196,12 @@ class Trainer(Configurable):
                 self.profiler.session(run.path, clock, progress.say),
                 contextlib.closing(outlets),
             ):
-                result = self._run(run, stop, clock, outlets, progress, experiment, changes)
+                session = _Session(run, stop, clock, outlets, progress)
+                result = self._run(session, experiment, changes)
                 clock.reason = result.reason
             return result
 
-    def _run(
-        self,
-        run: RunDirectory,
-        stop: StopRequest,
-        clock: Clock,
-        outlets: Outlets,
-        progress: Progress,
-        experiment: str,
-        changes: Sequence[str],
-    ) -> Result:
+    def _run(self, session: _Session, experiment: str, changes: Sequence[str]) -> Result:
         cfg = self.config
         program = self.program(self.placement())
         program.check_batch("input", self.input.batch_shape(), accumulation=cfg.accumulation)
@@ -217,50 +209,45 @@ class Trainer(Configurable):
             where = f"evaluations.{evaluation.name}.input"
             program.check_batch(where, evaluation.input.batch_shape())
         for line in summary_lines(
-            program, self.input.batch_shape(), cfg.max_step, experiment, changes, run.path
+            program, self.input.batch_shape(), cfg.max_step, experiment, changes, session.run.path
         ):
-            progress.say(line)
+            session.progress.say(line)
         rewound: Rewind | None = None
         while True:
             try:
-                return self._attempt(
-                    run, stop, clock, outlets, progress, experiment, program, rewound
-                )
+                return self._attempt(session, program, experiment, rewound)
             except Rewind as rewind:
                 # Without what its traceback holds, such as the train state.
                 rewound = rewind.with_traceback(None)
-                run = run._replace(changes=[], is_new=False)  # which was told
+                told = session.run._replace(changes=[], is_new=False)
+                session = session._replace(run=told)
 
     def _attempt(
-        self,
-        run: RunDirectory,
-        stop: StopRequest,
-        clock: Clock,
-        outlets: Outlets,
-        progress: Progress,
-        experiment: str,
-        program: Program,
-        rewound: Rewind | None,
+        self, session: _Session, program: Program, experiment: str, rewound: Rewind | None
     ) -> Result:
-        """Trains from the newest checkpoint to the end, or to where the run has to go back."""
+        """Trains from the newest state to the end, or to where the run has to go back."""
         cfg = self.config
+        run, progress, clock = session.run, session.progress, session.clock
         newest = find_checkpoint(run, self.input, progress, clock, store=cfg.checkpoint.store)
-        facts = read_facts(newest.path) if newest else {}
-        first = newest.step if newest else 0
-        if first >= cfg.max_step:
-            progress.say(f"step {first} is done already, and max_step is {cfg.max_step}")
+        if newest and newest.step >= cfg.max_step:
+            progress.say(f"step {newest.step} is done already, and max_step is {cfg.max_step}")
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
-            return Result(first, "completed", facts["values"])
+            return Result(newest.step, "completed", read_facts(newest.path)["values"])
+        compiling = program.compile_train_step(self.input.batch_shape())
+        copies: Copies = cfg.copies.instantiate(directory=run.path, like=program.state)
+        first, state, facts = nearest_start(
+            newest,
+            copies,
+            program,
+            initial=lambda: self.initialize_from.state(program, progress),
+            check=lambda facts: check_same_input(facts, self.input, run, progress),
+            run=run,
+            progress=progress,
+            max_step=cfg.max_step,
+        )
         clock.step = first
         clock.record("resumed", from_step=first)
-        outlets.open(run.path, after_step=first)
-        performance = self._performance(program.placement)
-        compiling = program.compile_train_step(self.input.batch_shape())
-        state: TrainState = (
-            restore_state(newest.path, facts, program)
-            if newest
-            else self.initialize_from.state(program, progress)
-        )
+        session.outlets.open(run.path, after_step=first)
         batches = local_batches(self.input, program.placement)
         attempt = attempt_from(first, facts, rewound)
         go_on(batches, attempt.input_state, run, progress)
@@ -268,42 +255,38 @@ class Trainer(Configurable):
         # Both the compiler and the input work from here on.
         prefetching = Prefetcher(batches, program.placement, timeout=cfg.guards.input_timeout)
         with contextlib.closing(prefetching) as prefetcher:
-            with clock.phase("compile"):
-                train_step, trace_seconds, compile_seconds, memory = compiling.result()
-            clock.record(
-                "compiled",
-                trace_seconds=trace_seconds,
-                compile_seconds=compile_seconds,
-                memory_bytes=memory.total if memory else None,
-            )
-            needs = f", needs {size(memory.total)} per device" if memory else ""
-            progress.say(
-                f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
-                f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
-            )
-            self.profiler.compiled(train_step)
-            checkpointer: Checkpointer = cfg.checkpoint.instantiate(
-                directory=run.path, say=progress.say
-            )
-            report = Report(
-                progress,
-                outlets,
-                performance,
-                get_registry().hook if is_first() else Registry().hook,
-                clock,
-                max_step=cfg.max_step,
-                log_every=cfg.log_every,
-            )
+            train_step = self._compiled(compiling, session)
+            report = self._report(session, program.placement)
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
             watching = self.guards.watching(
                 program, train_step, self.input.batch_shape(), attempt, run.path, progress.say
             )
             with watching as watch, clock.phase("step"):
-                session = _Session(
-                    program, train_step, prefetcher, report, checkpointer, stop, clock, watch
+                keeper = Keeper(
+                    cfg.checkpoint.instantiate(directory=run.path, say=progress.say),
+                    copies,
+                    report,
+                    clock,
+                    facts=lambda place: self._facts(place, report, watch),
+                    texts=self._config_texts(),
                 )
-                step, reason = self._train(state, first, session)
+                loop = Loop(
+                    program,
+                    train_step,
+                    self.input,
+                    prefetcher,
+                    self.evaluations,
+                    MetricsQueue(in_step=self.guards.numbers.rewinds),
+                    report,
+                    keeper,
+                    watch,
+                    self.profiler,
+                    clock,
+                    session.stop,
+                )
+                step, reason = loop.run(state, first, cfg.max_step)
+            keeper.drop_copies()  # the checkpoint that is complete now holds all that they do
         result = Result(step, reason, report.last)
         progress.say(goodput_line(clock.account()))
         seconds = time.perf_counter() - began
@@ -311,82 +294,35 @@ class Trainer(Configurable):
             progress.say(line)
         return result
 
-    def _train(self, state: TrainState, step: int, session: _Session) -> tuple[int, str]:
-        """Makes the steps after `step`; returns the last one and why it was that."""
-        program, train_step, prefetcher, report, checkpointer, stop, clock, watch = session
-        first, max_step, reason = step, self.config.max_step, "failed"
-        under_way = MetricsQueue(in_step=self.guards.numbers.rewinds)
-        try:
-            for batch, input_state in clock.waiting(prefetcher):
-                watch.before_step(step + 1, state, batch, input_state)
-                with self.profiler.step(step + 1, state):
-                    state, metrics = train_step(state, batch)
-                step += 1
-                under_way.add(step, metrics, self.input.figures(input_state))
-                for arrived in under_way.arrived():
-                    _check_and_report(arrived, session)
-                for saved in checkpointer.poll():
-                    report.saved(*saved)
+    def _compiled(self, compiling: Future[CompiledStep], session: _Session) -> TrainStep:
+        """Waits for the compiler, and says what it made."""
+        clock = session.clock
+        with clock.phase("compile"):
+            train_step, trace_seconds, compile_seconds, memory = compiling.result()
+        clock.record(
+            "compiled",
+            trace_seconds=trace_seconds,
+            compile_seconds=compile_seconds,
+            memory_bytes=memory.total if memory else None,
+        )
+        needs = f", needs {size(memory.total)} per device" if memory else ""
+        session.progress.say(
+            f"compiled the step in {trace_seconds + compile_seconds:.1f} s "
+            f"(traced {trace_seconds:.1f}, compiled {compile_seconds:.1f}){needs}"
+        )
+        self.profiler.compiled(train_step)
+        return train_step
 
-                last = stop.reached(step) or step == max_step  # a later signal ends the next step
-                save = checkpointer.due(step)
-                watch.after_step(step, state, saves=last or save)
-                evaluations = [e for e in self.evaluations if e.due(step) or step == max_step]
-                if evaluations or last or save:
-                    for arrived in under_way.drain():
-                        _check_and_report(arrived, session)
-                    for evaluation in evaluations:
-                        with clock.phase("eval"):
-                            values = evaluation.run(program, state, partial(watch.alive, step))
-                        report.evaluated(step, evaluation.name, values, evaluation.baselines)
-                    if last or save:
-                        self._save(session, step, state, input_state, last=last)
-                    watch.alive(step)
-                    report.resumed_timing(step, prefetcher.waited)
-                if last:
-                    break
-            else:
-                for arrived in under_way.drain():
-                    _check_and_report(arrived, session)
-                if step > first:
-                    self._save(session, step, state, input_state, last=True)
-                _finish(checkpointer, clock)
-                raise UserError(
-                    f"the input ended after step {step}, which is saved, and max_step is "
-                    f"{max_step}. Let the input repeat, or set max_step={max(step, 1)}"
-                )
-            _finish(checkpointer, clock)
-            reason = "completed" if step == max_step else stop.reason or "interrupted"
-            return step, reason
-        except Rewind as rewind:
-            reason = str(rewind)
-            raise
-        except Exception as error:
-            reason = f"failed: {error}"
-            raise
-        finally:
-            with clock.phase("checkpoint"):
-                checkpointer.close()
-            for saved in checkpointer.poll():
-                report.saved(*saved)
-            report.finished(step, reason)
-
-    def _save(
-        self,
-        session: _Session,
-        step: int,
-        state: TrainState,
-        input_state: Mapping[str, Any],
-        *,
-        last: bool,
-    ) -> None:
-        start = time.perf_counter()
-        save = session.checkpointer.save_last if last else session.checkpointer.save
-        with session.clock.phase("checkpoint"):
-            session.report.flush()  # the checkpoint must not be ahead of what is written
-            save(step, state, self._facts(input_state, session), self._config_texts())
-        stalled = time.perf_counter() - start
-        session.clock.record("checkpoint_started", stall_seconds=stalled)
+    def _report(self, session: _Session, placement: Placement) -> Report:
+        return Report(
+            session.progress,
+            session.outlets,
+            self._performance(placement),
+            get_registry().hook if is_first() else Registry().hook,
+            session.clock,
+            max_step=self.config.max_step,
+            log_every=self.config.log_every,
+        )
 
     def _performance(self, placement: Placement) -> Performance:
         cfg = self.config
@@ -403,15 +339,17 @@ class Trainer(Configurable):
             readings=utilization.readings,
         )
 
-    def _facts(self, input_state: Mapping[str, Any], session: _Session) -> dict[str, Any]:
+    def _facts(
+        self, input_state: Mapping[str, Any], report: Report, watch: Watch
+    ) -> dict[str, Any]:
         return {
             "input": input_state,
             "input_description": self.input.describe(),
             "plugins": get_registry().fingerprint(),
             "config_hash": config_hash(self.config),
-            "guards": session.watch.facts(),
-            "values": dict(session.report.last),  # as of now: it is written while the run goes on
-            "measured": dict(session.report.last_step),
+            "guards": watch.facts(),
+            "values": dict(report.last),  # as of now: it is written while the run goes on
+            "measured": dict(report.last_step),
         }
 
     def _session_facts(self, experiment: str, run: RunDirectory) -> dict[str, Any]:
@@ -444,15 +382,3 @@ class Trainer(Configurable):
         except ConfigError as error:  # a component that no plugin registers, used from Python
             texts["config.json.missing"] = str(error)
         return texts
-
-
-def _check_and_report(metrics: StepMetrics, session: _Session) -> None:
-    session.report.step(metrics, waited=session.prefetcher.waited)
-    session.watch.arrived(metrics)
-
-
-def _finish(checkpointer: Checkpointer, clock: Clock) -> None:
-    """Waits until the last checkpoint is complete, which process 0 is the last to know."""
-    with clock.phase("checkpoint"):
-        checkpointer.wait()
-        wait_for_all("the last checkpoint is complete")
