@@ -170,7 +170,7 @@ def processes(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Injected faults: what a run survives with the same bits, and what it says of the rest."""
     everything(session, "pytest-xdist")
-    session.run("pytest", *IN_TWO, "-m", "not slow", "tests/faults", *session.posargs)
+    session.run("pytest", *IN_TWO, "tests/faults", *session.posargs)
 
 
 @nox.session(default=False)

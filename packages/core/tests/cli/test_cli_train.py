@@ -208,7 +208,7 @@ def test_the_directory_of_another_experiment_is_refused_with_a_diff(train, tmp_p
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_checkpoint(axl, tmp_path):
     (tmp_path / "exploding.py").write_text(EXPLODING)
     done = axl("train", "exploding:experiment", "checkpoint.every=5", "--dir", "run")
-    assert fails(done, "step 8: the loss", "is not finite", "the last checkpoint is intact")
+    assert fails(done, "step 8: the loss", "is not finite", "The last checkpoint is intact")
     assert [info.step for info in checkpoints(tmp_path / "run", verify=True)] == [5]
     again = axl("train", "exploding:experiment", "checkpoint.every=5", "--dir", "run")
     assert "resuming from step 5" in again.out and "step 8: the loss" in again.err

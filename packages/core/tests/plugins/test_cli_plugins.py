@@ -116,7 +116,7 @@ def test_a_target_that_is_no_command_is_named(axl):
 def test_an_unknown_command_is_answered_with_a_near_name(axl):
     done = axl("gret")
     assert done.returncode == 2
-    assert done.stderr.startswith("axl: error: there is no command 'gret'. Did you mean 'greet'?")
+    assert done.stderr.startswith("axl: error: there is no command 'gret'. Did you mean 'greet'")
 
 
 def test_an_error_of_the_user_is_one_message_and_no_traceback(axl):

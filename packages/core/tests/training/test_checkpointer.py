@@ -55,6 +55,9 @@ def bits(tree):
     return {name: (x.dtype, x.shape, np.asarray(x).tobytes()) for name, x in tree.items()}
 
 
+FACTS = {"input": {}, "input_description": {}, "plugins": {}}  # which every checkpoint has
+
+
 @pytest.fixture
 def checkpointer(tmp_path):
     made = []
@@ -76,7 +79,9 @@ def saved(checkpointer, tmp_path):
     def saved(tree=None, step=1, mesh=None, **fields):
         tree = state() if tree is None else tree
         writer = checkpointer(**fields)
-        writer.save(step, placed(tree, make_mesh(mesh or {"data": 1})), {"n": step}, {"a.txt": "A"})
+        writer.save(
+            step, placed(tree, make_mesh(mesh or {"data": 1})), {**FACTS, "n": step}, {"a.txt": "A"}
+        )
         writer.wait()
         return step_folder(tmp_path, step)
 
@@ -114,16 +119,16 @@ def test_a_save_holds_the_state_of_its_step_while_donated_steps_go_on(checkpoint
 
 def test_a_checkpoint_holds_the_facts_and_texts_given_with_it(saved):
     folder = saved(step=3)
-    assert read_facts(folder) == {"n": 3}
+    assert read_facts(folder) == {**FACTS, "n": 3}
     assert (folder / "a.txt").read_text() == "A"
 
 
 def test_facts_are_those_of_the_call_even_if_they_change_while_it_saves(checkpointer, tmp_path):
-    writer, facts = checkpointer(), {"values": {"loss": 1.0}}
+    writer, facts = checkpointer(), {**FACTS, "values": {"loss": 1.0}}
     writer.save(1, placed(state(), make_mesh({"data": 1})), facts, {})
     facts["values"]["loss"] = 2.0
     writer.wait()
-    assert read_facts(step_folder(tmp_path, 1)) == {"values": {"loss": 1.0}}
+    assert read_facts(step_folder(tmp_path, 1)) == {**FACTS, "values": {"loss": 1.0}}
 
 
 def test_a_save_that_ended_is_told_once(checkpointer, tmp_path):

@@ -11,7 +11,9 @@ import pytest
 from axlearn_core import _plugin
 from axlearn_core.hardware import CPU, Chip, MemoryReading
 from axlearn_core.observe import utilization
+from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import StepMetrics
+from axlearn_core.observe.outlets import Outlets
 from axlearn_core.observe.performance import Performance
 from axlearn_core.observe.progress import Progress
 from axlearn_core.observe.utilization import Utilization
@@ -177,13 +179,22 @@ def test_the_log_line_and_the_record_say_how_busy_and_how_full_devices_are(cards
         readings=cards.readings,
     )
     printed, writer = io.StringIO(), JsonlWriter.Config().instantiate()
+    outlets = Outlets([writer], failed=pytest.fail)
+    outlets.open(tmp_path, after_step=0)
     report = Report(
-        Progress(2, printed), [writer], performance, Registry().hook, max_step=2, log_every=1
+        Progress(2, printed),
+        outlets,
+        performance,
+        Registry().hook,
+        Clock(None),
+        max_step=2,
+        log_every=1,
     )
     report.started(tmp_path, "test", after_step=0)
     for step in (1, 2):
         report.step(StepMetrics(step, {"loss": np.float32(1.0)}), waited=0.0)
     report.finished(2, "completed")
+    outlets.close()
     assert re.search(r"mfu \d+%  busy 50%  wait 0%  mem 3 GiB", printed.getvalue())
     (record,) = map(json.loads, (tmp_path / "performance.jsonl").read_text().splitlines())
     assert record["device_utilization"] == 0.5

@@ -233,6 +233,9 @@ class Trainer(Configurable):
             progress.say(f"step {newest.step} is done already, and max_step is {cfg.max_step}")
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
             return Result(newest.step, "completed", read_facts(newest.path)["values"])
+        checkpointer: Checkpointer = cfg.checkpoint.instantiate(
+            directory=run.path, say=progress.say
+        )
         compiling = program.compile_train_step(self.input.batch_shape())
         copies: Copies = cfg.copies.instantiate(directory=run.path, like=program.state)
         first, state, facts = nearest_start(
@@ -264,7 +267,7 @@ class Trainer(Configurable):
             )
             with watching as watch, clock.phase("step"):
                 keeper = Keeper(
-                    cfg.checkpoint.instantiate(directory=run.path, say=progress.say),
+                    checkpointer,
                     copies,
                     report,
                     clock,
