@@ -10,7 +10,7 @@ checkpoint is setting the number: no replay, however long the run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from axlearn_inputs.manifest import (
     is_prepared,
     load_manifest,
 )
-from axlearn_inputs.records import Damaged, RecordReader, Rows
+from axlearn_inputs.records import Damaged, RecordReader
 from axlearn_inputs.row_stream import PlacedRows
 from axlearn_inputs.rows import batch_shape, empty_batch, fill_row
 from axlearn_inputs.shards import ShardReader
@@ -74,13 +74,14 @@ class PackedInput(Input):
         cfg = self.config
         import grain  # it imports jax
 
-        rows, order = self.local_rows(process_index, process_count), self._order
+        rows = self.local_rows(process_index, process_count)
+        order, records = self._order, self._records
 
         def batch(number: int) -> tuple[Batch, int]:
             start = number * cfg.batch_size
             places = range(start + rows.start, min(start + rows.stop, len(order)))
             result = empty_batch(len(rows), cfg.source.seq_len, self.pad_id)
-            found = self._rows_at(places)
+            found = records.read([order[place] for place in places])
             for index, row in enumerate(found.rows):
                 fill_row(result, index, row)
             return result, found.skipped
@@ -97,8 +98,11 @@ class PackedInput(Input):
 
     def row_stream(self) -> PlacedRows:
         """Returns a stream of the rows, for mixtures."""
-        count = None if self.config.num_epochs is None else len(self._order)
-        return PlacedRows(lambda place: self._rows_at([place]).rows[0], count, self._split.records)
+        order, records = self._order, self._records
+        count = None if self.config.num_epochs is None else len(order)
+        return PlacedRows(
+            lambda place: records.read([order[place]]).rows[0], count, self._split.records
+        )
 
     def figures(self, state: Mapping[str, Any]) -> dict[str, float]:
         return {"epoch": state["next_index"] * self.config.batch_size / self._split.records}
@@ -138,10 +142,6 @@ class PackedInput(Input):
     @property
     def _split(self) -> Split:
         return self._manifest.splits[self.config.split]
-
-    def _rows_at(self, places: Sequence[int]) -> Rows:
-        order = self._order
-        return self._records.read([order[place] for place in places])
 
     @cached_property
     def _order(self) -> Any:
