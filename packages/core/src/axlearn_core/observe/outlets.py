@@ -33,11 +33,12 @@ class Outlets:
         self._failures: Counter[Writer] = Counter()
 
     def open(self, directory: Path, *, after_step: int) -> None:
-        """Opens all; one that fails is left out of this run.
+        """Opens all, anew after a rewind; one that fails is left out of this run.
 
         Raises:
             UserError: if one needs something that the user can give it, such as a package.
         """
+        self.close()
         for writer in self._writers:
             try:
                 writer.open(directory, after_step=after_step)
