@@ -386,6 +386,8 @@ def wandb_records(path):
 
 
 class TestMlflowWriter(WriterContract):
+    uri = ""  # of the database below, once there is one
+
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def database(cls, tmp_path_factory):
