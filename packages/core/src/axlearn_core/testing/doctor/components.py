@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from axlearn_core.cli.main import COMMANDS
 from axlearn_core.config import Configurable, near_names
-from axlearn_core.plugins import HardwareRecord, KernelRecord, Registered, Registry, TargetError
+from axlearn_core.plugins import (
+    HardwareRecord,
+    KernelRecord,
+    MeshRuleRecord,
+    Registered,
+    Registry,
+    TargetError,
+)
 from axlearn_core.testing.doctor.finding import Finding
 from axlearn_core.testing.doctor.targets import Unlike, check_target, issubclass_of
 
@@ -89,6 +96,9 @@ def _name(component: Registered) -> Iterator[Finding]:
 
 
 def _conflicts(registry: Registry, component: Registered) -> Iterator[Finding]:
+    record = component.record
+    if isinstance(record, MeshRuleRecord) and record.optional:
+        return  # a recipe is looked for among those of one machine
     if others := registry.conflicts(component):
         listing = ", ".join(registry.unique_name(other) for other in others)
         what = f"{_label(component)} shares its name with {listing}, so the bare name is an error"
