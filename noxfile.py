@@ -209,8 +209,14 @@ def import_time(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
     """Logits, gradients and files of the model families equal those of transformers."""
-    tools = ("torch==2.13.0", "transformers>=5", "safetensors", "pytest-xdist")
-    session.install(*tools, *editable("experiments[test]", *siblings("experiments")))
+    session.install("torch==2.13.0")
+    words = [*editable("experiments[test]", *siblings("experiments"))]
+    words += ["transformers>=5", "safetensors", "pytest-xdist"]
+    if shutil.which("uv"):  # minutes faster for all the rest
+        into = ("--python", f"{session.bin}/python")
+        session.run("uv", "pip", "install", *into, *words, external=True, silent=True)
+    else:
+        session.install(*words)
     session.run("pytest", *IN_TWO, "tests/parity", *session.posargs)
 
 
