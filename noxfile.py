@@ -24,7 +24,17 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 
 ROOT = Path(__file__).parent
-PACKAGES = ("core", "layers", "learners", "inputs", "hardware-tpu", "hardware-gpu", "experiments")
+PACKAGES = (
+    "core",
+    "layers",
+    "learners",
+    "inputs",
+    "hardware-tpu",
+    "hardware-gpu",
+    "huggingface",
+    "inference",
+    "experiments",
+)
 # What tests compile keeps one core busy; two processes use two, and no more CPU time in all.
 IN_TWO = ("-n2", "--dist=worksteal")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from axlearn_core.config import replace
 from axlearn_core.training import Trainer
-from axlearn_experiments.text import llama
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import FeedForward, MixtureOfExperts
+from axlearn_layers.families import llama
 from axlearn_learners import AdamW, OptaxLearner
 
 # Widths, depths and sizes as in the baselines' own table.

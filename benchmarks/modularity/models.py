@@ -7,7 +7,6 @@ from typing import Any
 
 from axlearn_core.config import replace
 from axlearn_core.training import Model
-from axlearn_experiments import families
 from axlearn_layers import (
     Attention,
     Block,
@@ -26,6 +25,7 @@ from axlearn_layers import (
     SinusoidalPositions,
     TransformerBlock,
     YarnFrequencies,
+    families,
 )
 
 VOCAB, DIM, HEADS, KV_HEADS, HIDDEN = 64, 32, 4, 2, 48
@@ -42,7 +42,7 @@ STRETCH: dict[str, Any] = {"factor": 2.0, "original_length": 16}
 
 
 def published() -> dict[str, Model.Config]:
-    """Families of `axlearn_experiments`."""
+    """Families of `axlearn_layers`."""
     no_groups = {name: size for name, size in SIZES.items() if name != "num_kv_heads"}
     return {
         "llama": families.llama(**SIZES),

@@ -14,10 +14,9 @@ import pytest
 from axlearn_core.module import functional
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh, placing
 from axlearn_core.training.share import place_batch
-from axlearn_experiments import llama
-from axlearn_experiments.families import mamba2
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
+from axlearn_layers.families import llama, mamba2
 
 # float32 sums in another order: measured differences are below 2e-6 relative to the largest entry.
 RTOL = 1e-5

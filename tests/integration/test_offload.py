@@ -19,10 +19,10 @@ from axlearn_core.config import ConfigError
 from axlearn_core.training import Trainer
 from axlearn_core.training.offload import check_host_memory
 from axlearn_core.training.share import place_batch
-from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import Remat
+from axlearn_layers.families import llama
 
 
 def config(*, offload_optimizer: bool = False, remat: Remat.Config | None = None) -> Trainer.Config:

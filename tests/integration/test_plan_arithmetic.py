@@ -20,10 +20,10 @@ from axlearn_core.plan.target import parse_target
 from axlearn_core.plugins import get_registry
 from axlearn_core.training import Trainer
 from axlearn_core.training.assemble import assemble
-from axlearn_experiments.families import llama, mixtral
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import Remat
+from axlearn_layers.families import llama, mixtral
 
 KEY = jax.random.key(0)
 FSDP = (("fsdp", 8),)

@@ -15,10 +15,10 @@ from axlearn_core.plan.demand import demand
 from axlearn_core.plugins import MeshRuleRecord, get_registry
 from axlearn_core.training import EightBits, Precision
 from axlearn_core.training.assemble import assemble
-from axlearn_experiments.families import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import GatedExperts, Linear, QuantizedGatedExperts, QuantizedLinear
+from axlearn_layers.families import llama
 
 EXPERIMENTS = [component.name for component in get_registry().records("experiment")]
 EIGHT_BITS = {"float8": "float8_e4m3fn", "int8": "int8"}

@@ -16,10 +16,10 @@ from axlearn_core.module import functional
 from axlearn_core.parallel import Placement, placing
 from axlearn_core.training import Trainer
 from axlearn_core.training.share import place_batch
-from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import CapacityDispatch, CausalLM, FeedForward, MixtureOfExperts
+from axlearn_layers.families import llama
 
 # float32 sums in another order: measured differences are below 2e-6 relative to the largest entry.
 RTOL = 1e-5

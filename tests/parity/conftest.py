@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from axlearn_core.module import functional
 from axlearn_core.training import Model
-from axlearn_experiments.weights import WeightMapping, import_weights
+from axlearn_huggingface.weights import WeightMapping, import_weights
 
 # What is compiled here runs once, for a moment.
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}

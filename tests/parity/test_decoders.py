@@ -12,9 +12,10 @@ import pytest
 import torch
 import transformers as hf
 
-from axlearn_experiments import families as ours
-from axlearn_experiments.weights import export_weights
+from axlearn_huggingface import families as weights
+from axlearn_huggingface.weights import export_weights
 from axlearn_layers import LinearFrequencies, Llama3Frequencies, YarnFrequencies
+from axlearn_layers import families as ours
 
 VOCAB, DIM, LAYERS, HEADS, KV_HEADS, HIDDEN = 101, 48, 3, 6, 2, 80
 LENGTH = 33
@@ -58,7 +59,7 @@ def gpt2():
             bos_token_id=None,
             eos_token_id=None,
         ),
-        ours.GPT2_WEIGHTS,
+        weights.GPT2_WEIGHTS,
     )
 
 
@@ -67,7 +68,7 @@ def llama2():
         ours.llama(**OUR_SIZES, theta=500.0, eps=1e-3),
         hf.LlamaForCausalLM,
         hf.LlamaConfig(**SIZES, rope_parameters=rope(500.0), rms_norm_eps=1e-3),
-        ours.LLAMA_WEIGHTS,
+        weights.LLAMA_WEIGHTS,
     )
 
 
@@ -94,7 +95,7 @@ def llama3():
             rms_norm_eps=1e-3,
             tie_word_embeddings=True,
         ),
-        ours.LLAMA_WEIGHTS,
+        weights.LLAMA_WEIGHTS,
     )
 
 
@@ -109,7 +110,7 @@ def mistral():
             rope_parameters=rope(500.0),
             rms_norm_eps=1e-3,
         ),
-        ours.LLAMA_WEIGHTS,
+        weights.LLAMA_WEIGHTS,
     )
 
 
@@ -125,7 +126,7 @@ def mixtral():
             rope_parameters=rope(500.0),
             rms_norm_eps=1e-3,
         ),
-        ours.MIXTRAL_WEIGHTS,
+        weights.MIXTRAL_WEIGHTS,
     )
 
 
@@ -136,7 +137,7 @@ def qwen2():
         hf.Qwen2Config(
             **SIZES, rope_parameters=rope(500.0), rms_norm_eps=1e-3, tie_word_embeddings=True
         ),
-        ours.QWEN2_WEIGHTS,
+        weights.QWEN2_WEIGHTS,
     )
 
 
@@ -145,7 +146,7 @@ def qwen3():
         ours.qwen3(**OUR_SIZES, head_dim=12, theta=500.0, eps=1e-3),
         hf.Qwen3ForCausalLM,
         hf.Qwen3Config(**SIZES, head_dim=12, rope_parameters=rope(500.0), rms_norm_eps=1e-3),
-        ours.QWEN3_WEIGHTS,
+        weights.QWEN3_WEIGHTS,
     )
 
 
@@ -170,7 +171,7 @@ def qwen3_moe():
             rope_parameters=rope(500.0),
             rms_norm_eps=1e-3,
         ),
-        ours.QWEN3_MOE_WEIGHTS,
+        weights.QWEN3_MOE_WEIGHTS,
     )
 
 
@@ -197,7 +198,7 @@ def gemma2():
             final_logit_softcapping=4.0,
             rms_norm_eps=1e-3,
         ),
-        ours.GEMMA2_WEIGHTS,
+        weights.GEMMA2_WEIGHTS,
     )
 
 
@@ -226,7 +227,7 @@ def gemma3():
             sliding_window=7,
             rms_norm_eps=1e-3,
         ),
-        ours.GEMMA3_WEIGHTS,
+        weights.GEMMA3_WEIGHTS,
     )
 
 
@@ -235,7 +236,7 @@ def olmo2():
         ours.olmo2(**OUR_SIZES, theta=500.0, eps=1e-3),
         hf.Olmo2ForCausalLM,
         hf.Olmo2Config(**SIZES, rope_parameters=rope(500.0), rms_norm_eps=1e-3),
-        ours.OLMO2_WEIGHTS,
+        weights.OLMO2_WEIGHTS,
     )
 
 
@@ -249,7 +250,7 @@ def phi3():
             sliding_window=7,
             rms_norm_eps=1e-3,
         ),
-        ours.PHI3_WEIGHTS,
+        weights.PHI3_WEIGHTS,
     )
 
 
@@ -284,7 +285,7 @@ def mamba2():
             bos_token_id=None,
             eos_token_id=None,
         ),
-        ours.MAMBA2_WEIGHTS,
+        weights.MAMBA2_WEIGHTS,
     )
 
 
@@ -335,7 +336,7 @@ def deepseek_v3():
                 mscale_all_dim=1.0,
             ),
         ),
-        ours.DEEPSEEK_V3_WEIGHTS,
+        weights.DEEPSEEK_V3_WEIGHTS,
     )
 
 

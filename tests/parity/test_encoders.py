@@ -9,8 +9,9 @@ import torch
 import transformers as hf
 
 from axlearn_core.module import functional
-from axlearn_experiments import families as ours
-from axlearn_experiments.weights import export_weights, import_weights
+from axlearn_huggingface import families as weights
+from axlearn_huggingface.weights import export_weights, import_weights
+from axlearn_layers import families as ours
 
 VOCAB, DIM, LAYERS, HEADS, HIDDEN, CLASSES = 101, 48, 3, 6, 80, 5
 LENGTH, MEMORY = 21, 30
@@ -37,13 +38,13 @@ def bert_config(**fields):
 
 
 def masked_lm():
-    return ours.bert(**bert_sizes()), hf.BertForMaskedLM, bert_config(), ours.BERT_WEIGHTS
+    return ours.bert(**bert_sizes()), hf.BertForMaskedLM, bert_config(), weights.BERT_WEIGHTS
 
 
 def classifier():
     cfg = ours.bert_classifier(**bert_sizes(), num_classes=CLASSES)
     theirs = hf.BertForSequenceClassification
-    return cfg, theirs, bert_config(num_labels=CLASSES), ours.BERT_WEIGHTS
+    return cfg, theirs, bert_config(num_labels=CLASSES), weights.BERT_WEIGHTS
 
 
 def t5_sizes():
@@ -75,13 +76,13 @@ def t5_buckets():
 def t5_first():
     cfg = ours.t5(**t5_sizes(), **t5_buckets(), gated=False, tied=True)
     config = t5_config(feed_forward_proj="relu", tie_word_embeddings=True)
-    return cfg, hf.T5ForConditionalGeneration, config, ours.T5_WEIGHTS
+    return cfg, hf.T5ForConditionalGeneration, config, weights.T5_WEIGHTS
 
 
 def t5_second():
     cfg = ours.t5(**t5_sizes(), **t5_buckets())
     config = t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
-    return cfg, UntiedT5, config, ours.T5_WEIGHTS
+    return cfg, UntiedT5, config, weights.T5_WEIGHTS
 
 
 class UntiedT5(hf.T5ForConditionalGeneration):

@@ -280,7 +280,7 @@ class OfLetters(contracts.TokenizerContract):
     texts = ("", "abc", "zyx")
 
     def tokenizer(self):
-        return tiny.Letters()
+        return tiny.Letters.default_config().instantiate()
 
 
 class OfAnyText(OfLetters):

@@ -8,8 +8,8 @@ import pytest
 
 from axlearn_core.module import flatten_paths
 from axlearn_core.training import Trainer
-from axlearn_experiments.text import llama
 from axlearn_inputs import SyntheticInput
+from axlearn_layers.families import llama
 from axlearn_learners import OptaxLearner
 
 

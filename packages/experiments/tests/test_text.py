@@ -6,9 +6,10 @@ import pytest
 from axlearn_core.config import find, to_text
 from axlearn_core.module import parameter_count
 from axlearn_core.training import Trainer
-from axlearn_experiments import llama, llama_1b, llama_85m, llama_tiny, markov, quickstart
+from axlearn_experiments import llama_1b, llama_85m, llama_tiny, markov, quickstart
 from axlearn_inputs import PackedInput, PrepareSpec
 from axlearn_layers import Embedding
+from axlearn_layers.families import llama
 
 EXPERIMENTS = [quickstart, markov, llama_tiny, llama_85m, llama_1b]
 

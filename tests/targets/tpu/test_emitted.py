@@ -18,10 +18,10 @@ from axlearn_core.config import replace
 from axlearn_core.plan.collectives import Collective
 from axlearn_core.plan.reading import read_program
 from axlearn_core.training import Trainer
-from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import CapacityDispatch, FeedForward, MixtureOfExperts, Remat
+from axlearn_layers.families import llama
 
 LAYERS, WIDTH, HEADS, HIDDEN, VOCABULARY = 16, 512, 4, 1024, 512
 ROWS, LENGTH = 4, 256

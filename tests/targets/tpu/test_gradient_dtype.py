@@ -7,9 +7,9 @@ from jax.experimental import topologies
 
 from axlearn_core.plan.reading import read_program
 from axlearn_core.training import Trainer
-from axlearn_experiments import llama
 from axlearn_experiments.text import trainer
 from axlearn_inputs import SyntheticInput
+from axlearn_layers.families import llama
 
 VOCABULARY, WIDTH = 64, 128
 # Plain collectives that a reader can tell, and half the time to compile.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from axlearn_core.config import find
 from axlearn_core.training import Model, Trainer
-from axlearn_experiments.families import afm, deepseek_v3, llama, qwen3_moe
 from axlearn_inputs import SyntheticInput
 from axlearn_layers import Remat, Repeat, TopKRouter
+from axlearn_layers.families import afm, deepseek_v3, llama, qwen3_moe
 from axlearn_learners import (
     AdamW,
     AdaStar,

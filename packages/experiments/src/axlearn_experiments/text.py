@@ -7,8 +7,8 @@ of each function is what makes it different.
 from __future__ import annotations
 
 from axlearn_core.training import Evaluation, Input, Model, Trainer
-from axlearn_experiments.families import llama
 from axlearn_inputs import PackedInput, PrepareSpec, SentencePieceTrainer, SyntheticInput
+from axlearn_layers.families import llama
 from axlearn_learners import AdamW, OptaxLearner, WarmupCosine
 
 

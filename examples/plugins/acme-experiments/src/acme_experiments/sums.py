@@ -7,8 +7,8 @@ from acme_optimizers import CautiousAdamW, SquareRootCooldown
 from acme_sums import AlphabetTokenizer, Sums
 from axlearn_core.config import replace
 from axlearn_core.training import Evaluation, Trainer
-from axlearn_experiments import llama
 from axlearn_layers import Attention, Rotary
+from axlearn_layers.families import llama
 from axlearn_learners import OptaxLearner, WarmupLinear
 
 

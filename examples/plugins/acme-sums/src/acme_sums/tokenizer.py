@@ -47,3 +47,6 @@ class AlphabetTokenizer(Tokenizer):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"alphabet\n{self.config.alphabet}".encode()).hexdigest()
+
+    def pieces(self) -> list[bytes | None]:
+        return [*(character.encode() for character in self.config.alphabet), None, None]

@@ -24,7 +24,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.plugins import get_registry
 
 if TYPE_CHECKING:
-    from axlearn_core.training.input import Tokenizing
+    from axlearn_core.training.tokenizer import Tokenizer
 
 
 @click.command("eval")
@@ -138,7 +138,7 @@ def _parsed(ids: str) -> list[int]:
         raise UserError(f"--ids must be numbers, such as 3,1,4; got {ids!r}") from None
 
 
-def _encoded(prompt: str, tokenizer: Tokenizing) -> list[int]:
+def _encoded(prompt: str, tokenizer: Tokenizer) -> list[int]:
     """A document begins with bos, where the tokenizer has such an id."""
     ids = [tokenizer.bos_id] if tokenizer.bos_id >= 0 else []
     ids += tokenizer.encode(prompt).tolist()
@@ -147,7 +147,7 @@ def _encoded(prompt: str, tokenizer: Tokenizing) -> list[int]:
     return ids
 
 
-def _text(ids: Iterator[int], tokenizer: Tokenizing) -> Iterator[str]:
+def _text(ids: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
     """Decodes ids as they come; what may be half a character waits for its other half."""
     read: list[int] = []
     written = 0

@@ -6,6 +6,7 @@ fraction of a millisecond, and what comes out is known. `experiment()` learns to
 
 from __future__ import annotations
 
+import hashlib
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import ParameterSpec, no_context, zeros
 from axlearn_core.training.evaluation import Evaluation
-from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input, Tokenizing
+from axlearn_core.training.input import Batch, BatchIterator, BatchShape, Input
 from axlearn_core.training.learner import Learner, LearnerUpdate, Params
 from axlearn_core.training.model import Loss, Model
+from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_core.training.trainer import Trainer
 
 
@@ -73,11 +75,14 @@ class GradientDescent(Learner):
         return LearnerUpdate(new, opt_state, metrics)
 
 
-class Letters:
+class Letters(Tokenizer):
     """A token per lower-case letter; everything else is left out."""
 
+    class Config(Tokenizer.Config):
+        """Nothing to choose."""
+
     vocab_size = len(string.ascii_lowercase)
-    bos_id = eos_id = -1  # documents have no ends
+    bos_id = eos_id = pad_id = -1  # documents have no ends
 
     def encode(self, text: str) -> NDArray[np.int32]:
         found = map(string.ascii_lowercase.find, text)
@@ -85,6 +90,12 @@ class Letters:
 
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
         return "".join(string.ascii_lowercase[index] for index in ids)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(string.ascii_lowercase.encode()).hexdigest()
+
+    def pieces(self) -> list[bytes | None]:
+        return [letter.encode() for letter in string.ascii_lowercase]
 
 
 class Counting(Input):
@@ -110,8 +121,8 @@ class Counting(Input):
     def describe(self) -> dict[str, Any]:
         return dict(self.config.items())
 
-    def tokenizer(self) -> Tokenizing:
-        return Letters()
+    def tokenizer(self) -> Tokenizer:
+        return Letters.default_config().instantiate()
 
     def characters_per_token(self) -> float:
         return 1.0

@@ -5,15 +5,16 @@ Nothing here imports jax, so that preparing and inspecting data does not either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axlearn_core.config import REQUIRED, ConfigError, Configurable
+from axlearn_core.training.tokenizer import Tokenizer
 
-__all__ = ["Batch", "BatchIterator", "BatchShape", "Input", "Tokenizing", "tokens_per_step"]
+__all__ = ["Batch", "BatchIterator", "BatchShape", "Input", "tokens_per_step"]
 
 Batch = dict[str, NDArray[Any]]
 """Arrays by name, each [rows, ...]; for language models see `axlearn_inputs.rows`."""
@@ -44,18 +45,6 @@ class BatchIterator(Protocol):
         ...
 
 
-class Tokenizing(Protocol):
-    """What turns prompts into ids and ids into text."""
-
-    vocab_size: int
-    bos_id: int
-    eos_id: int
-
-    def encode(self, text: str) -> NDArray[np.int32]: ...
-
-    def decode(self, ids: Sequence[int] | NDArray[Any]) -> str: ...
-
-
 class Input(Configurable):
     """A source of batches. The global order of rows is the same for any number of processes."""
 
@@ -83,7 +72,7 @@ class Input(Configurable):
         """
         raise NotImplementedError(type(self))
 
-    def tokenizer(self) -> Tokenizing | None:
+    def tokenizer(self) -> Tokenizer | None:
         """Returns what maps ids to text, or None if the ids stand for no text."""
         return None
 

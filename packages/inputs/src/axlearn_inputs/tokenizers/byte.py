@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axlearn_inputs.tokenizers.tokenizer import Ids, Tokenizer
+from axlearn_core.training.tokenizer import Ids, Tokenizer
 
 
 class ByteTokenizer(Tokenizer):
@@ -34,3 +34,6 @@ class ByteTokenizer(Tokenizer):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(b"bytes; 256 between documents, 257 padding").hexdigest()
+
+    def pieces(self) -> list[bytes | None]:
+        return [*(bytes([byte]) for byte in range(256)), None, None]

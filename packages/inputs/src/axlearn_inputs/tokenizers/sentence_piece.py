@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.errors import UserError
-from axlearn_inputs.tokenizers.tokenizer import Ids, Tokenizer, TokenizerTrainer
+from axlearn_core.training.tokenizer import Ids, Tokenizer, TokenizerTrainer
 
 MODEL_FILE = "tokenizer.model"
 
@@ -63,6 +63,18 @@ class SentencePieceTokenizer(Tokenizer):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(b"sentencepiece\n" + self._model).hexdigest()
+
+    def pieces(self) -> list[bytes | None]:
+        return [self._piece(number) for number in range(self.vocab_size)]
+
+    def _piece(self, number: int) -> bytes | None:
+        model = self._processor
+        if model.is_control(number) or model.is_unknown(number):
+            return None
+        piece: str = model.id_to_piece(number)
+        if model.is_byte(number):
+            return bytes([int(piece[3:5], 16)])  # <0x0A>
+        return piece.replace(_SPACE_MARK, " ").encode()
 
     def _or_eos(self, special_id: int) -> int:
         return special_id if special_id >= 0 else self.eos_id

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from axlearn_core.testing.contracts.config import ConfigContract
-from axlearn_core.training.input import Tokenizing
+from axlearn_core.training.tokenizer import Tokenizer
 
 
 class TokenizerContract(ConfigContract):
@@ -24,9 +24,9 @@ class TokenizerContract(ConfigContract):
         "\u2581\x00\x7f</s><s>",
     )
 
-    def tokenizer(self) -> Tokenizing:
+    def tokenizer(self) -> Tokenizer:
         """Returns the tokenizer; override it for a component that makes one from text."""
-        tokenizer: Tokenizing = self.build(self.config())
+        tokenizer: Tokenizer = self.build(self.config())
         return tokenizer
 
     def test_texts_come_back_as_they_were(self) -> None:
@@ -49,6 +49,15 @@ class TokenizerContract(ConfigContract):
             assert special.isdisjoint(ids.tolist()), f"{text!r} holds a special id"
             surrounded = [*special, *ids.tolist(), *special]
             assert tokenizer.decode(surrounded) == text
+
+    def test_pieces_are_the_bytes_of_the_text(self) -> None:
+        tokenizer = self.tokenizer()
+        pieces = tokenizer.pieces()
+        assert len(pieces) == tokenizer.vocab_size
+        assert all(pieces[number] is None for number in {tokenizer.eos_id, tokenizer.bos_id} - {-1})
+        for text in self.texts:
+            parts = [pieces[number] for number in tokenizer.encode(text)]
+            assert b"".join(part for part in parts if part is not None) == text.encode()
 
     def test_lists_and_arrays_decode_alike(self) -> None:
         tokenizer = self.tokenizer()

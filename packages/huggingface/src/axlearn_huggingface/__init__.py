@@ -1,0 +1,1 @@
+"""Published weights and tokenizers, in and out."""

@@ -1,0 +1,105 @@
+"""T5 (arXiv:1910.10683): a sequence from another one."""
+
+from __future__ import annotations
+
+from axlearn_huggingface.families.rules import norm
+from axlearn_huggingface.weights import Rule, WeightMapping, within
+
+
+def _self_attention(ours: str, theirs: str) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            {f"{ours}/qkv/(inner/)*projection/weight": "embed heads (1 + 1 + 1) dim"},
+            {
+                f"{theirs}.q.weight": "(heads dim) embed",
+                f"{theirs}.k.weight": "(heads dim) embed",
+                f"{theirs}.v.weight": "(heads dim) embed",
+            },
+        ),
+        _output(ours, theirs),
+    )
+
+
+def _cross_attention(ours: str, theirs: str) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            {f"{ours}/query/weight": "embed heads dim"}, {f"{theirs}.q.weight": "(heads dim) embed"}
+        ),
+        Rule(
+            {f"{ours}/key_value/weight": "embed (1 + 1) heads dim"},
+            {
+                f"{theirs}.k.weight": "(heads dim) embed",
+                f"{theirs}.v.weight": "(heads dim) embed",
+            },
+        ),
+        _output(ours, theirs),
+    )
+
+
+def _output(ours: str, theirs: str) -> Rule:
+    return Rule(
+        {f"{ours}/output/weight": "heads dim embed"}, {f"{theirs}.o.weight": "embed (heads dim)"}
+    )
+
+
+def _feed_forward(theirs: str) -> tuple[Rule, ...]:
+    return (
+        Rule(
+            {"feed_forward/gate_up/weight": "embed (1 + 1) mlp"},
+            {f"{theirs}.wi_0.weight": "mlp embed", f"{theirs}.wi_1.weight": "mlp embed"},
+            optional=True,  # of version 1.1
+        ),
+        Rule(
+            {"feed_forward/up/weight": "embed mlp"},
+            {f"{theirs}.wi.weight": "mlp embed"},
+            optional=True,
+        ),
+        Rule({"feed_forward/down/weight": "mlp embed"}, {f"{theirs}.wo.weight": "embed mlp"}),
+    )
+
+
+_ENCODER_LAYER = (
+    norm("attention_norm", "layer.0.layer_norm"),
+    *_self_attention("attention", "layer.0.SelfAttention"),
+    norm("feed_forward_norm", "layer.1.layer_norm"),
+    *_feed_forward("layer.1.DenseReluDense"),
+)
+_DECODER_READS_ITSELF = (
+    norm("norm", "layer.0.layer_norm"),
+    *_self_attention("inner", "layer.0.SelfAttention"),
+)
+
+
+_DECODER_READS_MEMORY = (
+    norm("attention_norm", "layer.1.layer_norm"),
+    *_cross_attention("attention", "layer.1.EncDecAttention"),
+    norm("feed_forward_norm", "layer.2.layer_norm"),
+    *_feed_forward("layer.2.DenseReluDense"),
+)
+
+
+def _side(name: str) -> tuple[Rule, ...]:
+    bias = f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    return (
+        Rule({f"{name}/stack/bias/weight": "heads bucket"}, {bias: "bucket heads"}),
+        norm(f"{name}/norm", f"{name}.final_layer_norm"),
+    )
+
+
+T5_WEIGHTS = WeightMapping(
+    rules=(
+        Rule({"embedding/weight": "vocab embed"}, {"shared.weight": "vocab embed"}),
+        *_side("encoder"),
+        *within("encoder/stack/{layer}/", "encoder.block.{layer}.", *_ENCODER_LAYER),
+        *_side("decoder"),
+        *within("decoder/stack/{layer}/0/", "decoder.block.{layer}.", *_DECODER_READS_ITSELF),
+        *within("decoder/stack/{layer}/1/", "decoder.block.{layer}.", *_DECODER_READS_MEMORY),
+        Rule({"head/weight": "vocab embed"}, {"lm_head.weight": "vocab embed"}, optional=True),
+    ),
+    ties={
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+        "lm_head.weight": "shared.weight",
+    },
+    groups={"decoder/stack": 2},
+)

@@ -1,0 +1,54 @@
+"""A model that generates, and what its ids mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+
+from axlearn_core.module.context import Tree
+from axlearn_core.training.tokenizer import Tokenizer
+
+
+class Generating(Protocol):
+    """A model that can read tokens one after the other, as `axlearn_layers.CausalLM`."""
+
+    def init_cache(self, batch_size: int, max_length: int, dtype: str) -> Tree:
+        """Returns what is remembered of sequences that are empty and will have `max_length`."""
+        ...
+
+    def extend(
+        self,
+        input_ids: jax.Array,
+        cache: Tree,
+        lengths: jax.Array | None = None,
+        adapter_ids: jax.Array | None = None,
+    ) -> tuple[jax.Array, Tree]:
+        """Reads further tokens, [batch, seq] int, of which the first `lengths` count.
+
+        Returns:
+            [batch, seq, vocab] scores of the token after each of them, and the new cache.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model with its parameters on this machine's devices.
+
+    Attributes:
+        name: for people, and for clients that ask which models there are.
+        module: the model; call it by `axlearn_core.module.functional`.
+        variables: its parameters and other state, in the dtype in which it computes.
+        tokenizer: what its ids mean; None if they stand for no text.
+        dtype: of activations and caches.
+        vocab_size: of ids, and of scores.
+    """
+
+    name: str
+    module: Generating
+    variables: Tree
+    tokenizer: Tokenizer | None
+    dtype: str
+    vocab_size: int
