@@ -1,1 +1,17 @@
 """What this package provides."""
+
+from collections.abc import Sequence
+
+from axlearn_core.plugins import LayerRecord, hookimpl
+
+
+@hookimpl
+def axlearn_layers() -> Sequence[LayerRecord]:
+    """Caches, for `model.**.cache=inference/paged`."""
+    return [
+        LayerRecord(
+            "paged",
+            "axlearn_inference.caches:PagedCache",
+            "Keys and values in pages that sequences take as they grow, and may share.",
+        ),
+    ]

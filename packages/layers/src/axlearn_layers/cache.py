@@ -35,7 +35,6 @@ class KVCache(Module):
         """Returns the state of a cache that holds nothing."""
         raise NotImplementedError(type(self))
 
-    @no_context
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
     ) -> tuple[Tree, KeysAndValues]:
@@ -66,7 +65,6 @@ class ContiguousCache(KVCache):
             "value": jnp.zeros((*shape, value_dim), dtype),
         }
 
-    @no_context
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
     ) -> tuple[Tree, KeysAndValues]:

@@ -168,6 +168,7 @@ def functional(
     inputs: Mapping[str, Any] | Sequence[Any],
     method: str = "forward",
     is_training: bool = False,
+    provided: Mapping[str, Any] | None = None,
 ) -> tuple[Any, OutputCollection]:
     """Calls a method of a module as a pure function: the one door from JAX.
 
@@ -178,6 +179,7 @@ def functional(
         inputs: keyword arguments (a mapping) or positional arguments (a tuple or list).
         method: the public method to call.
         is_training: whether layers such as dropout are active.
+        provided: values by name for whoever reads them below; see `Module.provide`.
 
     Returns:
         What the method returns, and its side outputs.
@@ -188,7 +190,7 @@ def functional(
             f"arguments), got {type(inputs).__name__}; for one argument write inputs=(x,)"
         )
     key = None if prng_key is None else lambda: prng_key
-    context = InvocationContext(module, state, is_training, key)
+    context = InvocationContext(module, state, is_training, key, provided=dict(provided or {}))
     function = getattr(module, method)
     with activate(context):
         result = function(**inputs) if isinstance(inputs, Mapping) else function(*inputs)
