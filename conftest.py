@@ -16,5 +16,6 @@ FLAGS = [
 if version("jaxlib").startswith("0.10."):  # later ones know no other way to make fusions
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 
+os.environ.setdefault("NPROC", "32")  # threads, of which collectives of 8 devices hold many
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))

@@ -155,8 +155,8 @@ def tests(session: nox.Session, package: str) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """All packages together, on 8 virtual devices; experiments and defaults are as recorded."""
-    everything(session)
-    session.run("pytest", "tests/integration", "tests/golden", *session.posargs)
+    everything(session, "pytest-xdist")
+    session.run("pytest", *IN_TWO, "tests/integration", "tests/golden", *session.posargs)
 
 
 @nox.session

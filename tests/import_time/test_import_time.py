@@ -52,5 +52,17 @@ def test_starting_a_plugin_imports_nothing_heavy(tmp_path, monkeypatch):
     assert packages_imported_by(AXL, "plugin", "new", "acme-norms") & HEAVY == set()
 
 
+@pytest.mark.parametrize("words", ["train", "config show", "kernels"])
+def test_the_environment_is_set_before_jax_reads_it(words):
+    program = (
+        "import sys\n"
+        "from axlearn_core.cli import machine, main\n"
+        "machine.apply_environment = lambda *_: sys.exit()\n"
+        f"sys.argv = ['axl', *'{words} axlearn_core.testing.tiny:experiment'.split()]\n"
+        "main.main()\n"
+    )
+    assert packages_imported_by("-c", program) & HEAVY == set()
+
+
 def test_a_heavy_import_is_seen():
     assert "jax" in packages_imported_by("-c", "import jax")

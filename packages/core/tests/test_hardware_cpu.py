@@ -79,3 +79,22 @@ def test_preparing_the_process_twice_does_no_harm():
     CPU().prepare_process()
     CPU().prepare_process()
     assert sum(bytearray(b"\1") * (1 << 20)) == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JAX_NUM_CPU_DEVICES", "640"),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=640 --xla_other=1"),
+    ],
+)
+def test_more_virtual_devices_than_cores_get_threads_to_wait_in(monkeypatch, name, value):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv(name, value)
+    (setting,) = CPU().settings()
+    assert (setting.name, setting.value) == ("NPROC", "2560")
+
+
+def test_one_device_has_no_settings(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    assert CPU().settings() == ()

@@ -73,6 +73,7 @@ def test_after_jax_nothing_is_set_and_the_user_is_told_how(monkeypatch):
 
 def test_a_backend_without_wishes_is_silent_after_jax(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", environment_module)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # which asks for many devices
     assert apply_environment(CPU(), {}) == []
 
 

@@ -55,12 +55,12 @@ def train(
 def _train(
     experiment: str, overrides: tuple[str, ...], directory: Path | None, accept_changes: bool
 ) -> int:
+    registry = get_registry()
+    machine = start(registry)
     from axlearn_core.observe.clock import process_began
     from axlearn_core.training.assemble import assemble
     from axlearn_core.training.stopping import EXIT_INTERRUPTED
 
-    registry = get_registry()
-    machine = start(registry)
     for note in machine.notes:
         click.echo(note)
     with joined(machine):

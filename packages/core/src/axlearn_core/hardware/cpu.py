@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,16 @@ class CPU(Hardware):
         return None
 
     def settings(self) -> tuple[EnvironmentSetting, ...]:
-        return ()
+        """Gives virtual devices the threads in which to wait for one another.
+
+        Each collective of each device holds a thread until the others come. XLA has as many as
+        there are cores, and fewer than a program with several collectives needs at once may wait
+        for ever.
+        """
+        devices = _virtual_devices(os.environ)
+        if devices <= (os.cpu_count() or 1):
+            return ()
+        return (EnvironmentSetting("NPROC", str(4 * devices), f"threads for {devices} devices"),)
 
     def prepare_process(self) -> None:
         """Lets the C library keep the memory that is freed from here on, and only that.
@@ -131,6 +141,13 @@ class CPU(Hardware):
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def _virtual_devices(environment: Mapping[str, str]) -> int:
+    """Returns how many devices jax is told to make of this processor."""
+    forced = re.findall(r"host_platform_device_count=(\d+)", environment.get("XLA_FLAGS", ""))
+    asked = [environment.get("JAX_NUM_CPU_DEVICES", ""), *forced]
+    return max((int(number) for number in asked if number.isdigit()), default=1)
 
 
 def _given_peak(environment: Mapping[str, str]) -> dict[str, float]:
