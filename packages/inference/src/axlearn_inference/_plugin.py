@@ -14,4 +14,14 @@ def axlearn_layers() -> Sequence[LayerRecord]:
             "axlearn_inference.caches:PagedCache",
             "Keys and values in pages that sequences take as they grow, and may share.",
         ),
+        LayerRecord(
+            "sliding",
+            "axlearn_inference.caches:SlidingCache",
+            "A ring of as many slots as a mask's window.",
+        ),
+        LayerRecord(
+            "int8",
+            "axlearn_inference.caches:Int8Cache",
+            "Any cache, in eight bits per number.",
+        ),
     ]

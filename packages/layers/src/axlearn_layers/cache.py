@@ -11,7 +11,6 @@ from axlearn_core.config import REQUIRED
 from axlearn_core.module import Module, no_context
 from axlearn_core.module.context import Tree
 
-
 NOWHERE = 2**30
 """A position later than any query, at which causal masks do not look: that of slots which hold
 nothing, and of padding, which no cache stores."""
