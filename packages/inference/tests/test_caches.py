@@ -205,8 +205,9 @@ def test_pieces_give_the_logits_of_the_whole(family, on):
     assert deviation(family, on).max() < 1e-5
 
 
-# 1/254 of a row's largest number is lost at most; in these models logits move by less than 4% of
-# the largest, and by less than 1% on average.
+# Each number of a key or value is off by a 254th of its row's largest at most. What becomes of that
+# in the logits is measured here: at most 0.6% of the largest for Llama, 2.4% for Gemma 2, whose
+# norms have gains far from 1 here and magnify it, and 0.15% on average.
 @pytest.mark.parametrize(
     ("family", "on"),
     [("llama", on_int8), ("deepseek_v3", on_int8_paged), ("gemma2", on_int8_sliding)],
@@ -215,6 +216,5 @@ def test_pieces_give_the_logits_of_the_whole(family, on):
 def test_eight_bits_move_logits_by_little(family, on):
     largest = np.abs(whole(family)[SEGMENTS != 0]).max()
     moved = deviation(family, on) / largest
-    print(family, on.__name__, moved.max(), moved.mean())
-    assert 0 < moved.max() < 0.04
-    assert moved.mean() < 0.01
+    assert 0 < moved.max() < 0.03
+    assert moved.mean() < 0.002

@@ -32,6 +32,7 @@ class Rows:
         padded = np.where(offsets < np.array(counts)[:, None], positions, NOWHERE)
         new = jnp.asarray(positions + 1.0)[..., None, None]
         self.state, seen = self.update(self.state, new, new, jnp.asarray(padded))
+        seen = jax.tree.map(np.asarray, seen)
         for row, count in enumerate(counts):
             for query in positions[row, :count]:
                 self.check(query, seen.key[row, :, 0, 0], seen.positions[row])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -210,14 +211,14 @@ def extend_layers(
         return layer.extend(x, cache, info)
 
     def overwrite(carry: tuple[jax.Array, Tree], index: jax.Array) -> tuple[Any, None]:
-        def own(leaf: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
-
-        def put(leaf: jax.Array, own: jax.Array) -> jax.Array:
+        def put(leaf: jax.Array, own: jax.Array) -> Any:
             return jax.lax.dynamic_update_index_in_dim(leaf, own, index, axis=0)
 
         x, caches = carry
-        x, new = layer.extend(x, jax.tree.map(own, caches), info)
+        own = jax.tree.map(
+            partial(jax.lax.dynamic_index_in_dim, index=index, keepdims=False), caches
+        )
+        x, new = layer.extend(x, own, info)
         return (x, jax.tree.map(put, caches, new)), None
 
     if info.memory is not None:  # a cache that had no arrays gets some

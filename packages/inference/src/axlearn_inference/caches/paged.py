@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +31,7 @@ class PagedCache(KVCache):
         page_size: int = 16  # positions
         num_pages: int | None = None  # of the pool; None: enough for all rows of full length
 
-    def __init__(self, config: Config, **place: object):
+    def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         if config.page_size < 1 or (config.num_pages is not None and config.num_pages < 1):
             raise ConfigError(
@@ -64,7 +66,8 @@ class PagedCache(KVCache):
 
         def read(pool: jax.Array) -> jax.Array:
             by_head = pool[table].swapaxes(1, 2)  # [rows, heads, pages, size, dim]
-            return by_head.reshape(*by_head.shape[:2], -1, pool.shape[-1]).swapaxes(1, 2)
+            shape = (*by_head.shape[:2], slots.size, pool.shape[-1])
+            return by_head.reshape(shape).swapaxes(1, 2)
 
         state = {"key": written(state["key"], key), "value": written(state["value"], value)}
         slots = jnp.arange(table.shape[1] * size)
