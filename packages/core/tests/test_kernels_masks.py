@@ -121,6 +121,27 @@ def test_a_mask_that_includes_self_leaves_no_row_empty(mask, segments):
 
 
 @given(MASKS)
+def test_no_query_sees_further_back_than_the_reach(mask):
+    allowed = _evaluate(mask, range(30), range(30), np.ones(30, int))
+    query, key = np.nonzero(allowed)
+    assert mask.reach is None or (query - key < mask.reach).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "reach"),
+    [
+        (causal() & window(4) & same_segment(), 4),
+        (causal() & (window(4) | chunk(6)), 6),
+        (causal() & (window(4) | prefix(2)), None),
+        (causal() & ~window(4), None),
+        (window(4) & chunk(3), 3),
+    ],
+)
+def test_the_reach_of_a_mask_is_that_of_its_window(mask, reach):
+    assert mask.reach == reach
+
+
+@given(MASKS)
 def test_full_is_neutral_and_repetition_changes_nothing(mask):
     assert full() & mask == mask & full() == mask & mask == mask | mask == ~~mask == mask
     assert full() | mask == full()

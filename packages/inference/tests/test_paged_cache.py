@@ -1,5 +1,7 @@
 """The paged cache gives what the whole sequence gives, wherever its pages lie."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,21 +20,29 @@ SIZES = {"vocab_size": 31, "dim": 16, "num_layers": 2, "num_heads": 4, "num_kv_h
 @pytest.fixture(scope="module")
 def model():
     paged = PagedCache.default_config().set(page_size=SIZE, num_pages=9)
-    cfg = replace(llama(**SIZES, hidden_dim=24), KVCache, paged)
+    cfg = llama(**SIZES, hidden_dim=24)
+    replace(cfg, KVCache, paged)
     model = cfg.instantiate()
     return model, jax.jit(model.initialize)(jax.random.key(0))
 
 
-def extend(model, state, ids, cache, table, lengths=None):
+@partial(jax.jit, static_argnums=0)
+def extend(model, state, ids, cache, table):
     (logits, cache), _ = functional(
         model,
         state=state,
         prng_key=None,
-        inputs=(ids, cache, lengths),
+        inputs=(ids, cache),
         method="extend",
         provided={PAGE_TABLE: jnp.asarray(table)},
     )
     return logits, cache
+
+
+@partial(jax.jit, static_argnums=0)
+def logits(model, state, ids):
+    inputs = ({"input_ids": ids},)
+    return functional(model, state=state, prng_key=None, inputs=inputs, method="logits")[0]
 
 
 def test_scattered_and_shared_pages_give_what_the_whole_sequence_gives(model):
@@ -40,9 +50,7 @@ def test_scattered_and_shared_pages_give_what_the_whole_sequence_gives(model):
     rng = np.random.default_rng(0)
     shared = rng.integers(31, size=SIZE)
     ids = np.stack([np.concatenate([shared, rng.integers(31, size=5)]) for _ in range(2)])
-    whole, _ = functional(
-        module, state=state, prng_key=None, inputs=({"input_ids": ids},), method="logits"
-    )
+    whole = logits(module, state, ids)
     cache = module.init_cache(2, 12, "float32")
     # The first page is written by the first row alone, and both read it.
     _, cache = extend(module, state, ids[:, :SIZE], cache, [[7, 9, 9], [9, 9, 9]])

@@ -245,11 +245,9 @@ class TestContiguousCache(LayerContract):
         return layers.ContiguousCache.Config(num_kv_heads=2, head_dim=4)
 
     def inputs(self, rng):
-        old, new = (
-            {name: floats(rng, BATCH, length, 2, 4) for name in ("key", "value")}
-            for length in (SEQ, 2)
-        )
-        return old, new["key"], new["value"], np.tile(np.int32([3, 4]), (BATCH, 1))
+        state = {name: floats(rng, BATCH, 2, SEQ, 4) for name in ("key", "value")}
+        key, value = floats(rng, 2, BATCH, 2, 2, 4)
+        return state, key, value, np.tile(np.int32([3, 4]), (BATCH, 1))
 
 
 class TestMamba2(SequenceContract):

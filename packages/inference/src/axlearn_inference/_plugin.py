@@ -11,7 +11,17 @@ def axlearn_layers() -> Sequence[LayerRecord]:
     return [
         LayerRecord(
             "paged",
-            "axlearn_inference.caches:PagedCache",
+            "axlearn_inference.caches.paged:PagedCache",
             "Keys and values in pages that sequences take as they grow, and may share.",
+        ),
+        LayerRecord(
+            "sliding",
+            "axlearn_inference.caches.sliding:SlidingCache",
+            "A ring of as many slots as a mask's window.",
+        ),
+        LayerRecord(
+            "int8",
+            "axlearn_inference.caches.int8:Int8Cache",
+            "Any cache, in eight bits per number.",
         ),
     ]

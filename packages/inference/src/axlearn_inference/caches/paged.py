@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +31,7 @@ class PagedCache(KVCache):
         page_size: int = 16  # positions
         num_pages: int | None = None  # of the pool; None: enough for all rows of full length
 
-    def __init__(self, config: Config, **place: object):
+    def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         if config.page_size < 1 or (config.num_pages is not None and config.num_pages < 1):
             raise ConfigError(
@@ -41,7 +43,7 @@ class PagedCache(KVCache):
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         cfg = self.config
         pages = batch_size * -(-max_length // cfg.page_size)
-        shape = (cfg.num_pages or pages, cfg.page_size, cfg.num_kv_heads)
+        shape = (cfg.num_pages or pages, cfg.num_kv_heads, cfg.page_size)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
             "key": jnp.zeros((*shape, cfg.head_dim), dtype),
@@ -60,10 +62,12 @@ class PagedCache(KVCache):
         slot = positions % size
 
         def written(old: jax.Array, new: jax.Array) -> jax.Array:
-            return old.at[page, slot].set(new.astype(old.dtype), mode="drop")
+            return old.at[page, :, slot].set(new.astype(old.dtype), mode="drop")
 
-        def read(pages: jax.Array) -> jax.Array:
-            return pages[table].reshape(rows, -1, *pages.shape[2:])
+        def read(pool: jax.Array) -> jax.Array:
+            by_head = pool[table].swapaxes(1, 2)  # [rows, heads, pages, size, dim]
+            shape = (*by_head.shape[:2], slots.size, pool.shape[-1])
+            return by_head.reshape(shape).swapaxes(1, 2)
 
         state = {"key": written(state["key"], key), "value": written(state["value"], value)}
         slots = jnp.arange(table.shape[1] * size)
