@@ -53,8 +53,10 @@ class Told(NamedTuple):
 
 def bucket(length: int) -> int:
     """Returns the next of few lengths, at most a quarter longer: programs are compiled for each."""
-    step = max(1 << max(length - 1, 1).bit_length() - 3, 1)
-    return max(-(-length // step) * step, _SHORTEST)
+    if length <= _SHORTEST:
+        return _SHORTEST
+    step = 1 << (length - 1).bit_length() - 3
+    return -(-length // step) * step
 
 
 def padded(prompts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
