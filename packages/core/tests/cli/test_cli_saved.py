@@ -98,6 +98,15 @@ def test_a_run_whose_experiment_changed_meanwhile_is_not_rebuilt(axl, train, mon
     assert "no plugin registers" in done.err
 
 
+@pytest.mark.parametrize(
+    ("command", "package"), [("generate", "axlearn-inference"), ("export", "axlearn-huggingface")]
+)
+def test_a_command_of_a_package_that_is_not_here_names_the_package(axl, command, package):
+    done = axl(command, "run")
+    assert done.code == 2
+    assert f"pip install {package}" in done.err
+
+
 def _other_model():
     class Other(tiny_module.BigramModel):
         class Config(tiny_module.BigramModel.Config):

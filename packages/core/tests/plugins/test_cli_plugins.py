@@ -119,12 +119,6 @@ def test_an_unknown_command_is_answered_with_a_near_name(axl):
     assert done.stderr.startswith("axl: error: there is no command 'gret'. Did you mean 'greet'")
 
 
-def test_a_command_of_a_package_that_is_not_here_is_answered_with_how_to_get_it(axl):
-    done = axl("generate", "run")
-    assert done.returncode == 2
-    assert "pip install axlearn-inference" in done.stderr
-
-
 def test_an_error_of_the_user_is_one_message_and_no_traceback(axl):
     done = axl("fail")
     assert done.returncode == 1
