@@ -89,6 +89,17 @@ def test_prompts_padded_at_their_end_decode_like_unpadded_ones(make, model):
     np.testing.assert_allclose(logits[:, 0], expected[[0, 1], lengths], atol=1e-5)
 
 
+def test_the_last_logits_alone_are_those_after_the_last_token_that_counts(make, model):
+    lm, state = model
+    ids = make.batch(seq=5)["input_ids"]
+    for lengths, last in ((np.array([5, 3]), [4, 2]), (None, [4, 4])):
+        inputs = (ids, lm.init_cache(2, 5), lengths, None)
+        logits, cache = make.call(lm, state, *inputs, method="extend")
+        alone, same = make.call(lm, state, *inputs, True, method="extend")
+        np.testing.assert_allclose(alone, logits[[0, 1], last][:, None], atol=1e-5)
+        np.testing.assert_array_equal(same["length"], cache["length"])
+
+
 def test_micro_batches_add_up_to_the_batch(make, model):
     lm, state = model
     batch = make.batch(batch=4)

@@ -281,15 +281,19 @@ class _Clock:
     """How fast tokens come, compiling among it."""
 
     def __init__(self) -> None:
-        self._began, self._first, self._tokens = time.perf_counter(), 0.0, 0
+        self._began, self._first = time.perf_counter(), 0.0
+        self._tokens, self._at_once = 0, 0
 
     def count(self, tokens: int = 1) -> None:
         """Notes that tokens came."""
-        self._first = self._first or time.perf_counter()
+        if not self._tokens:
+            self._first, self._at_once = time.perf_counter(), tokens
         self._tokens += tokens
 
     def line(self) -> str:
         """Returns what to say of it. The rate is that of the tokens after the first."""
-        seconds = time.perf_counter() - self._first
-        after = f", then {(self._tokens - 1) / seconds:.1f} tokens/s" if self._tokens > 1 else ""
-        return f"first of {self._tokens} tokens after {self._first - self._began:.2f} s{after}"
+        waited, rest = self._first - self._began, self._tokens - self._at_once
+        if not rest:
+            return f"{self._tokens} tokens after {waited:.2f} s"
+        rate = rest / (time.perf_counter() - self._first)
+        return f"first of {self._tokens} tokens after {waited:.2f} s, then {rate:.1f} tokens/s"
