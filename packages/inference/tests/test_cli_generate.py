@@ -1,6 +1,8 @@
 """axl generate: from a run's directory to text."""
 
+import io
 import json
+import sys
 from typing import NamedTuple
 
 import jax
@@ -31,7 +33,8 @@ def run_axl(*words):
 def run(tmp_path_factory):
     """A run that has learned the alphabet."""
     directory = tmp_path_factory.mktemp("trained") / "run"
-    assert run_axl("train", EXPERIMENT, "--dir", directory, "checkpoint.every=10") == 0
+    words = ("checkpoint.every=10", f"compile_cache={directory.parent / 'compiled'}")
+    assert run_axl("train", EXPERIMENT, "--dir", directory, *words) == 0
     return directory
 
 
@@ -70,9 +73,6 @@ def test_several_texts_have_seeds_that_follow_each_other(generate):
 
 
 def test_a_prompt_comes_from_standard_input(generate, monkeypatch):
-    import io
-    import sys
-
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"xy")))
     assert generate("-", "--temperature", 0, "--max-tokens", 3).out == "xyzab\n"
 
