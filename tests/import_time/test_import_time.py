@@ -42,7 +42,9 @@ def test_importing_core_imports_nothing_heavy():
     assert packages_imported_by("-c", "import axlearn_core") & HEAVY == set()
 
 
-@pytest.mark.parametrize("words", ["--help", "plugins", "components", "experiments", "hooks"])
+@pytest.mark.parametrize(
+    "words", ["--help", "plugins", "components", "experiments", "hooks", "generate --help"]
+)
 def test_asking_axl_imports_nothing_heavy(words):
     assert packages_imported_by(AXL, *words.split()) & HEAVY == set()
 

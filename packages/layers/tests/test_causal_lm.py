@@ -89,6 +89,25 @@ def test_prompts_padded_at_their_end_decode_like_unpadded_ones(make, model):
     np.testing.assert_allclose(logits[:, 0], expected[[0, 1], lengths], atol=1e-5)
 
 
+def test_the_last_logits_alone_are_those_after_the_last_token_that_counts(make, model):
+    lm, state = model
+    ids = make.batch(seq=5)["input_ids"]
+
+    def extend(lengths, last_only):
+        inputs = (ids, lm.init_cache(2, 5), lengths, None, last_only)
+        return jax.jit(
+            lambda state: functional(
+                lm, state=state, prng_key=None, inputs=inputs, method="extend"
+            )[0]
+        )(state)
+
+    for lengths, last in ((np.array([5, 3]), [4, 2]), (None, [4, 4])):
+        logits, cache = extend(lengths, False)
+        alone, same = extend(lengths, True)
+        np.testing.assert_allclose(alone[:, 0], logits[np.arange(2), last], atol=1e-5)
+        np.testing.assert_array_equal(same["length"], cache["length"])
+
+
 def test_micro_batches_add_up_to_the_batch(make, model):
     lm, state = model
     batch = make.batch(batch=4)

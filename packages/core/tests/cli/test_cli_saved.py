@@ -1,20 +1,14 @@
-"""axl eval and axl generate: from a run's directory back to a model."""
+"""axl eval: from a run's directory back to a model."""
 
-import dataclasses
 import json
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from axlearn_core.checkpoint import choose
-from axlearn_core.config import ConfigError
 from axlearn_core.plugins import DataSourceRecord, LearnerRecord, ModelRecord, get_registry
 from axlearn_core.testing import tiny as tiny_module
-from axlearn_core.training.model import Model
-from axlearn_core.training.sampling import sample
-from axlearn_core.training.saved_run import load_run, saved_config
+from axlearn_core.training.saved_run import saved_config
 
 REGISTERED = [
     ModelRecord("bigram", "axlearn_core.testing.tiny:BigramModel", "Tiny."),
@@ -104,57 +98,13 @@ def test_a_run_whose_experiment_changed_meanwhile_is_not_rebuilt(axl, train, mon
     assert "no plugin registers" in done.err
 
 
-def test_generate_says_the_alphabet(axl, run):
-    words = ("--prompt", "abc", "--temperature", 0, "--max-tokens", 30)
-    assert axl("generate", "run", *words).out == "abcdefghijklmnopqrstuvwxyzabcdefg\n"
-
-
-def test_the_same_seed_writes_the_same_text_and_another_one_does_not(axl, run):
-    def text(seed):
-        words = ("--prompt", "a", "--seed", seed, "--temperature", 3, "--max-tokens", 50)
-        return axl("generate", "run", *words).out
-
-    assert text(1) == text(1) != text(2)
-
-
-def test_top_k_of_one_is_greedy(axl, run):
-    words = ("--prompt", "a", "--top-k", 1, "--temperature", 5, "--max-tokens", 10)
-    assert axl("generate", "run", *words).out == "abcdefghijk\n"
-
-
-def test_ids_are_continued_with_ids(axl, run):
-    words = ("--ids", "0,1,2", "--temperature", 0, "--max-tokens", 3)
-    assert axl("generate", "run", *words).out.split() == ["3", "4", "5"]
-
-
-def test_an_input_without_a_tokenizer_offers_ids(axl, run, monkeypatch):
-    monkeypatch.setattr(tiny_module.Counting, "tokenizer", lambda self: None)
-    done = axl("generate", "run", "--prompt", "abc")
-    assert done.code == 1
-    assert "Counting, the input of run, has no tokenizer; give token ids" in done.err
-
-
-def test_a_model_without_a_cache_is_named():
-    model = Model.default_config().instantiate()
-    with pytest.raises(ConfigError, match="Model cannot generate: it has no init_cache and extend"):
-        sample(model, None, [0], max_tokens=1)
-
-
-def test_samples_follow_the_model_s_distribution(run):
-    """Against a softmax in float64. The rows of the table are alike: draws are independent."""
-    trained = load_run(choose(run, None).info, get_registry(), mesh_shape={"data": 1})
-    row = np.linspace(-8.0, 8.0, 26)
-    state = dataclasses.replace(trained.state, params={"table": np.float32(np.tile(row, (26, 1)))})
-    ids = list(sample(trained.trainer.model, state, [0], max_tokens=4000, temperature=4.0))
-    expected = np.exp(row / 4.0) / np.exp(row / 4.0).sum()
-    found = np.bincount(ids, minlength=26) / len(ids)
-    deviations = np.sqrt(expected * (1 - expected) / len(ids))
-    assert (np.abs(found - expected) < 5 * deviations).all()
-
-
-def test_a_run_of_eight_devices_generates_on_one(axl, run):
-    assert len(jax.devices()) == 8
-    assert axl("generate", "run", "--prompt", "a", "--max-tokens", 1).code == 0
+@pytest.mark.parametrize(
+    ("command", "package"), [("generate", "axlearn-inference"), ("export", "axlearn-huggingface")]
+)
+def test_a_command_of_a_package_that_is_not_here_names_the_package(axl, command, package):
+    done = axl(command, "run")
+    assert done.code == 2
+    assert f"pip install {package}" in done.err
 
 
 def _other_model():

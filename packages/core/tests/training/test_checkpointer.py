@@ -21,6 +21,7 @@ from axlearn_core.checkpoint.checkpointer import (
     flatten_state,
     read_facts,
     restore,
+    restore_part,
 )
 from axlearn_core.config import ConfigError
 from axlearn_core.parallel import make_mesh
@@ -100,6 +101,38 @@ def test_a_state_can_be_restored_onto_another_mesh(saved, at, to):
     restored = restore(saved(mesh=at), wanted)
     assert bits(restored) == bits(state())
     assert all(restored[name].sharding == wanted[name].sharding for name in AXES)
+
+
+def test_a_part_is_read_without_a_byte_of_the_rest(saved):
+    folder = saved(mesh={"fsdp": 4})
+    for shard in (folder / "state" / "table").glob("[0-9]*"):
+        shard.unlink()
+    wanted = {**like(state(), make_mesh({"data": 1})), "table": None}
+    part = restore_part(folder, wanted)
+    assert part.pop("table") is None
+    expected = state()
+    del expected["table"]
+    assert bits(part) == bits(expected)
+
+
+def test_a_part_is_cast_as_it_is_read(saved):
+    wanted = like({"rows": state()["rows"].astype(jnp.float16)}, make_mesh({"fsdp": 2}))
+    part = restore_part(saved(), wanted)
+    assert bits(part) == bits({"rows": state()["rows"].astype(jnp.float16)})
+    assert part["rows"].sharding == wanted["rows"].sharding
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("other", (8, 3), "other is not in the checkpoint"),
+        ("rows", (9, 3), r"expected bfloat16\[9"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named(saved, name, shape, message):
+    wanted = {name: jax.ShapeDtypeStruct(shape, jnp.bfloat16)}
+    with pytest.raises(CheckpointError, match=message):
+        restore_part(saved(), wanted)
 
 
 def test_a_save_holds_the_state_of_its_step_while_donated_steps_go_on(checkpointer, tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from axlearn_core.plugins import LayerRecord, hookimpl
+from axlearn_core.plugins import CommandRecord, LayerRecord, hookimpl
 
 
 @hookimpl
@@ -23,5 +23,17 @@ def axlearn_layers() -> Sequence[LayerRecord]:
             "int8",
             "axlearn_inference.caches.int8:Int8Cache",
             "Any cache, in eight bits per number.",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_commands() -> Sequence[CommandRecord]:
+    """Commands of `axl`."""
+    return [
+        CommandRecord(
+            "generate",
+            "axlearn_inference.cli.generate:generate",
+            "Let a model continue a text.",
         ),
     ]

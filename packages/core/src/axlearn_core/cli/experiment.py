@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from axlearn_core.checkpoint import CheckpointInfo, choose
 from axlearn_core.config import ConfigBase, ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +32,20 @@ def step_option(command: F) -> F:
     return click.option("--step", type=int, help="Of this step.  [default: the newest intact one]")(
         command
     )
+
+
+def chosen_checkpoint(directory: Path, step: int | None) -> CheckpointInfo:
+    """Finds the intact checkpoint of a step, or the newest, and says which it is.
+
+    Raises:
+        UserError: if there is none.
+    """
+    checkpoint, damaged = choose(directory, step)
+    assert checkpoint is not None  # choose raises
+    for bad in damaged:
+        click.echo(f"the checkpoint of step {bad.step} is damaged: {bad.problem}", err=True)
+    click.echo(f"step {checkpoint.step} of {directory}", err=True)
+    return checkpoint
 
 
 def build_trainer(config: ConfigBase) -> Trainer:

@@ -24,7 +24,6 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("report", "axlearn_core.cli.report:report", "Write runs as a page with curves."),
     CommandRecord("drill", "axlearn_core.cli.drill:drill", "Strike runs with faults, and compare."),
     CommandRecord("eval", "axlearn_core.cli.saved:evaluate", "Evaluate a checkpoint."),
-    CommandRecord("generate", "axlearn_core.cli.saved:generate", "Let a model continue a text."),
     CommandRecord("replay", "axlearn_core.cli.replay:replay", "Look into one step of a run."),
     CommandRecord("config", "axlearn_core.cli.config:config", "Show and compare configs."),
     CommandRecord(
@@ -40,6 +39,14 @@ COMMANDS: Final[tuple[CommandRecord, ...]] = (
     CommandRecord("components", "axlearn_core.cli.plugins:components", "List what they provide."),
     CommandRecord("hooks", "axlearn_core.cli.hooks:hooks", "List hooks, or explain one."),
 )
+
+# Commands that core speaks of, and the packages that provide them.
+PROVIDED: Final[Mapping[str, str]] = {
+    "generate": "axlearn-inference",
+    "serve": "axlearn-inference",
+    "import": "axlearn-huggingface",
+    "export": "axlearn-huggingface",
+}
 
 
 @dataclass
@@ -104,6 +111,11 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
+            if name in PROVIDED:
+                ctx.fail(
+                    f"the command {name!r} comes with a package that is not in use: "
+                    f"pip install {PROVIDED[name]}"
+                )
             near = near_names(name, self.list_commands(ctx))
             ctx.fail(f"there is no command {name!r}.{near} `axl --help` lists the commands.")
         return super().resolve_command(ctx, args)
