@@ -30,6 +30,9 @@ class KVCache(Module):
         head_dim: int = REQUIRED
         value_dim: int | None = None  # None is head_dim
 
+    # Whether the last tokens are forgotten by going on at an earlier position.
+    rewinds: bool = True
+
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         """Returns the state of a cache that holds nothing."""

@@ -1,0 +1,53 @@
+"""Forgetting the last tokens of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+
+from axlearn_core.errors import UserError
+from axlearn_core.module import Module
+from axlearn_core.module.context import Tree
+from axlearn_inference.model import LanguageModel
+from axlearn_layers import KVCache, RecurrentLayer
+
+
+def rewound(cache: Tree, length: jax.Array) -> Tree:
+    """Returns a cache that has forgotten all but the first `length` [batch] tokens of each text.
+
+    A cache that is addressed by position needs no more than the number. What stays behind it stands
+    at later positions than those of the next queries, where causal masks do not look, and each
+    position is written anew in the very call whose queries are the first to see it.
+    """
+    return {**cache, "length": length}
+
+
+def check_rewinds(model: LanguageModel) -> None:
+    """Refuses a model that `rewound` would not make forget.
+
+    Raises:
+        UserError: for recurrent layers, whose state has taken in each token for good, and caches
+            that are no longer than a window, in which new tokens have overwritten older ones.
+    """
+    for module in _modules(model.module):
+        if isinstance(module, RecurrentLayer):
+            why = f"{type(module).__name__} ({module.path}) keeps one state, not one for each token"
+        elif isinstance(module, KVCache) and not module.rewinds:
+            why = (
+                f"{type(module).__name__} ({module.path}) overwrites old tokens with new ones; "
+                "with model.**.cache=layers/contiguous_cache it works"
+            )
+        else:
+            continue
+        raise UserError(
+            f"{model.name} cannot decode speculatively, since it cannot forget tokens that are "
+            f"rejected: {why}"
+        )
+
+
+def _modules(module: object) -> Iterator[Module]:
+    if isinstance(module, Module):
+        yield module
+        for child in module.children.values():
+            yield from _modules(child)
