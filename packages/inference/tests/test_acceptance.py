@@ -75,9 +75,7 @@ def test_a_token_that_the_target_rules_out_is_never_accepted():
     p = np.array([[[0.5, 0.5, 0], [0, 0, 1]]], np.float32).repeat(1000, axis=0)
     q = np.array([[[0, 0, 1]]], np.float32).repeat(1000, axis=0)
     proposed = np.full((1000, 1), 2, np.int32)
-    tokens, count = compiled(accept)(
-        proposed, q, p, jnp.arange(1000, dtype=jnp.uint32), jnp.zeros(1000, int)
-    )
+    tokens, count = compiled(accept)(proposed, q, p, SEEDS, jnp.zeros(1000, int))
     assert set(np.asarray(count)) == {1}
     assert set(np.asarray(tokens)[:, 0]) == {0, 1}
 
@@ -85,9 +83,7 @@ def test_a_token_that_the_target_rules_out_is_never_accepted():
 def test_equal_distributions_accept_everything():
     p = distributions(1000, 4, seed=3).astype(np.float32)
     proposed = p[:, :3].argmax(axis=-1).astype(np.int32)
-    _, count = compiled(accept)(
-        proposed, p[:, :3], p, jnp.arange(200, dtype=jnp.uint32), jnp.zeros(200, int)
-    )
+    _, count = compiled(accept)(proposed, p[:, :3], p, SEEDS, jnp.zeros(1000, int))
     assert set(np.asarray(count)) == {4}
 
 

@@ -23,8 +23,8 @@ class Penalized(NamedTuple):
 class Accepted(NamedTuple):
     """What a step adds to each text."""
 
-    tokens: jax.Array  # [batch, k + 1] int32, of which the first `count` are the text's
-    count: jax.Array  # [batch] int32, from 1 to k + 1: the accepted ones, and one of the target
+    tokens: jax.Array  # [batch, k + 1] int32, of which the first `lengths` are the text's
+    lengths: jax.Array  # [batch] int32, from 1 to k + 1: the accepted ones, and one of the target
 
 
 def probabilities(logits: jax.Array, rules: Rules, penalized: Penalized | None) -> jax.Array:
@@ -42,7 +42,7 @@ def accept(
     draft: jax.Array,
     target: jax.Array,
     seed: jax.Array,
-    index: jax.Array,
+    made: jax.Array,
 ) -> Accepted:
     """Accepts a beginning of what is proposed, and draws one token more.
 
@@ -59,11 +59,11 @@ def accept(
         draft: [batch, k, vocab], q.
         target: [batch, k + 1, vocab], p.
         seed: [batch] uint32.
-        index: [batch] int, how many tokens the text has: with its seed, all that chance depends
+        made: [batch] int, how many tokens the text has: with its seed, all that chance depends
             on.
     """
     k = proposed.shape[1]
-    places = index[:, None] + jnp.arange(k)
+    places = made[:, None] + jnp.arange(k)
     chance = jax.vmap(jax.vmap(jax.random.uniform))(keys(seed[:, None], places, ACCEPT))
     p, q = (
         jnp.take_along_axis(x[:, :k], proposed[..., None], axis=-1)[..., 0] for x in (target, draft)
@@ -77,7 +77,7 @@ def accept(
     rest = jnp.maximum(p - q, 0)
     # Where p equals q, rounding may reject, and leave nothing to draw from.
     rest = jnp.where(jnp.any(rest > 0, axis=-1, keepdims=True), rest, p)
-    replaced = categorical(keys(seed, index + count, REPLACE), rest)
+    replaced = categorical(keys(seed, made + count, REPLACE), rest)
     tokens = jnp.pad(proposed, ((0, 0), (0, 1)))
     tokens = jnp.where(jnp.arange(k + 1) == count[:, None], replaced[:, None], tokens)
     return Accepted(tokens, count + 1)

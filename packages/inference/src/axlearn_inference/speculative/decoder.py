@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from axlearn_core.errors import UserError
-from axlearn_core.module import functional
 from axlearn_core.module.context import Tree
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling, Token
 from axlearn_inference.sampling import Rules, rules
 from axlearn_inference.speculative.acceptance import Accepted, Penalized, accept, probabilities
 from axlearn_inference.speculative.drafts import Draft, ModelDraft
-from axlearn_inference.speculative.rewinding import check_rewinds, rewound
+from axlearn_inference.speculative.reading import check_rewinds, extend, rewound
 
 
 class Speculation(NamedTuple):
@@ -27,7 +26,7 @@ class Speculation(NamedTuple):
     cache: Tree
     draft: Tree
     last: jax.Array  # [batch] int32
-    index: jax.Array  # [batch] int32, how many tokens follow each prompt
+    made: jax.Array  # [batch] int32, how many tokens follow each prompt
     penalized: Penalized | None  # None if no row has penalties
 
 
@@ -103,15 +102,18 @@ class SpeculativeDecoder:
             cache=self.target.module.init_cache(*size, self.target.dtype),
             draft=self.draft.init(*size),
             last=jnp.asarray(ids[np.arange(len(prompts)), lengths - 1]),
-            index=jnp.zeros(len(prompts), jnp.int32),
+            made=jnp.zeros(len(prompts), jnp.int32),
             penalized=self._penalized(prompts) if any(map(_has_penalties, samplings)) else None,
         )
         variables = self.target.variables, self.draft.variables
-        return self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
+        begun: Speculation = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
+        return begun
 
     def step(self, texts: Speculation, rules: Rules) -> tuple[Speculation, Accepted]:
         """Continues each text by 1 to k + 1 tokens. `texts` is used up."""
-        return self._step((self.target.variables, self.draft.variables), texts, rules)
+        variables = self.target.variables, self.draft.variables
+        grown: tuple[Speculation, Accepted] = self._step(variables, texts, rules)
+        return grown
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[list[Token]]]:
         """Yields, step by step, what each text grows by; nothing for those that are over.
@@ -128,15 +130,15 @@ class SpeculativeDecoder:
         made: list[int | None] = [0] * len(requests)  # None: over
         while any(count is not None for count in made):
             texts, accepted = self.step(texts, drawing)
-            tokens, counts = jax.device_get(accepted)
+            tokens, lengths = jax.device_get(accepted)
             grown: list[list[Token]] = []
             for row, request in enumerate(requests):
                 before = made[row]
                 if before is None:
                     grown.append([])
                     continue
-                self._count(int(counts[row]))
-                new = _until_end(tokens[row, : counts[row]].tolist(), before, request)
+                self._count(int(lengths[row]))
+                new = _until_end(tokens[row, : lengths[row]].tolist(), before, request)
                 grown.append(new)
                 made[row] = None if new[-1].finish else before + len(new)
             yield grown
@@ -159,7 +161,7 @@ class SpeculativeDecoder:
     ) -> Speculation:
         """Has model and draft read the first `lengths` of ids [batch, seq]."""
         own, drafts = variables
-        _, cache = self._extend(own, texts.cache, ids, lengths)
+        _, cache = extend(self.target, own, texts.cache, ids, lengths)
         draft = self.draft.read(drafts, texts.draft, ids, lengths)
         return texts._replace(cache=cache, draft=draft)
 
@@ -167,39 +169,27 @@ class SpeculativeDecoder:
         self, variables: tuple[Tree, Tree], texts: Speculation, rules: Rules
     ) -> tuple[Speculation, Accepted]:
         own, drafts = variables
-        cache, draft, last, index, penalized = texts
-        proposal = self.draft.propose(drafts, draft, last, rules, index, penalized)
+        cache, draft, last, made, penalized = texts
+        proposal = self.draft.propose(drafts, draft, last, rules, made, penalized)
         ids = jnp.concatenate([last[:, None], proposal.tokens], axis=1)
-        logits, extended = self._extend(own, cache, ids, None)
+        logits, extended = extend(self.target, own, cache, ids)
         target = _at_each_place(logits, proposal.tokens, rules, penalized)
-        accepted = accept(proposal.tokens, proposal.probabilities, target, rules.seed, index)
+        accepted = accept(proposal.tokens, proposal.probabilities, target, rules.seed, made)
 
-        tokens, count = accepted
-        length = cache["length"] + count
+        tokens, lengths = accepted
+        length = cache["length"] + lengths
         if penalized is not None:
-            stays = jnp.arange(tokens.shape[1]) < count[:, None]
+            stays = jnp.arange(tokens.shape[1]) < lengths[:, None]
             counts = penalized.counts.at[jnp.arange(len(tokens))[:, None], tokens].add(stays)
             penalized = penalized._replace(counts=counts)
         grown = Speculation(
             cache=rewound(extended, length),
             draft=rewound(proposal.state, length),
-            last=jnp.take_along_axis(tokens, count[:, None] - 1, axis=1)[:, 0],
-            index=index + count,
+            last=jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0],
+            made=made + lengths,
             penalized=penalized,
         )
         return grown, accepted
-
-    def _extend(
-        self, variables: Tree, cache: Tree, ids: jax.Array, lengths: jax.Array | None
-    ) -> tuple[jax.Array, Tree]:
-        (logits, cache), _ = functional(
-            self.target.module,
-            state=variables,
-            prng_key=None,
-            inputs=(ids, cache, lengths),
-            method="extend",
-        )
-        return logits, cache
 
 
 def _at_each_place(
@@ -231,7 +221,7 @@ def _at_each_place(
 
 def _until_end(tokens: list[int], before: int, request: Request) -> list[Token]:
     """Returns the tokens up to an end id or the most that are asked for."""
-    new = []
+    new: list[Token] = []
     for place, token in enumerate(tokens, before + 1):
         if token in request.end_ids:
             return [*new, Token(token, finish="stop")]

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from axlearn_core.errors import UserError
-from axlearn_core.module import functional
 from axlearn_core.module.context import Tree
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.sampling import Rules
@@ -19,7 +18,7 @@ from axlearn_inference.speculative.acceptance import (
     keys,
     probabilities,
 )
-from axlearn_inference.speculative.rewinding import check_rewinds
+from axlearn_inference.speculative.reading import check_rewinds, extend
 
 
 class Proposal(NamedTuple):
@@ -55,10 +54,13 @@ class Draft(Protocol):
         state: Tree,
         last: jax.Array,
         rules: Rules,
-        index: jax.Array,
+        made: jax.Array,
         penalized: Penalized | None,
     ) -> Proposal:
-        """Reads the last token [batch] of each text, of `index` tokens, and says how it goes on."""
+        """Reads the last token [batch] of each text, and says how it goes on.
+
+        `made` [batch] are the tokens after its prompt; chance depends on them and the seed alone.
+        """
         ...
 
 
@@ -85,7 +87,7 @@ class ModelDraft:
         return self.model.module.init_cache(batch_size, max_length, self.model.dtype)
 
     def read(self, variables: Tree, state: Tree, ids: jax.Array, lengths: jax.Array) -> Tree:
-        return self._extend(variables, state, ids, lengths)[1]
+        return extend(self.model, variables, state, ids, lengths)[1]
 
     def propose(
         self,
@@ -93,7 +95,7 @@ class ModelDraft:
         state: Tree,
         last: jax.Array,
         rules: Rules,
-        index: jax.Array,
+        made: jax.Array,
         penalized: Penalized | None,
     ) -> Proposal:
         rows = jnp.arange(last.shape[0])
@@ -102,9 +104,9 @@ class ModelDraft:
             carry: tuple[jax.Array, Tree, Penalized | None], place: jax.Array
         ) -> tuple[tuple[jax.Array, Tree, Penalized | None], tuple[jax.Array, jax.Array]]:
             token, cache, penalized = carry
-            logits, cache = self._extend(variables, cache, token[:, None], None)
+            logits, cache = extend(self.model, variables, cache, token[:, None])
             weights = probabilities(logits[:, 0], rules, penalized)
-            token = categorical(keys(rules.seed, index + place, PROPOSE), weights)
+            token = categorical(keys(rules.seed, made + place, PROPOSE), weights)
             if penalized is not None:
                 counts = penalized.counts.at[rows, token].add(1)
                 penalized = penalized._replace(counts=counts)
@@ -114,20 +116,8 @@ class ModelDraft:
             step, (last, state, penalized), jnp.arange(self.draft_tokens)
         )
         # If all are accepted the next step needs the last one's keys and values, too.
-        state = self._extend(variables, state, token[:, None], None)[1]
+        state = extend(self.model, variables, state, token[:, None])[1]
         return Proposal(tokens.T, jnp.swapaxes(weights, 0, 1), state)
-
-    def _extend(
-        self, variables: Tree, cache: Tree, ids: jax.Array, lengths: jax.Array | None
-    ) -> tuple[jax.Array, Tree]:
-        (logits, cache), _ = functional(
-            self.model.module,
-            state=variables,
-            prng_key=None,
-            inputs=(ids, cache, lengths),
-            method="extend",
-        )
-        return logits, cache
 
 
 class LookupDraft:
@@ -168,7 +158,7 @@ class LookupDraft:
         state: Tree,
         last: jax.Array,
         rules: Rules,
-        index: jax.Array,
+        made: jax.Array,
         penalized: Penalized | None,
     ) -> Proposal:
         one = jnp.ones_like(last)

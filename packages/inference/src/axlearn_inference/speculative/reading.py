@@ -1,16 +1,35 @@
-"""Forgetting the last tokens of a text."""
+"""Reading tokens, and forgetting them again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 
 from axlearn_core.errors import UserError
-from axlearn_core.module import Module
+from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
 from axlearn_inference.model import LanguageModel
 from axlearn_layers import KVCache, RecurrentLayer
+
+
+def extend(
+    model: LanguageModel,
+    variables: Tree,
+    cache: Tree,
+    ids: jax.Array,
+    lengths: jax.Array | None = None,
+) -> tuple[jax.Array, Tree]:
+    """Reads tokens as `Generating.extend`; `variables`, since compiled code holds no arrays."""
+    (logits, cache), _ = functional(
+        cast(Module, model.module),
+        state=variables,
+        prng_key=None,
+        inputs=(ids, cache, lengths),
+        method="extend",
+    )
+    return logits, cache
 
 
 def rewound(cache: Tree, length: jax.Array) -> Tree:
