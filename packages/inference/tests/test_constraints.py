@@ -277,6 +277,34 @@ def test_texts_of_random_schemas_are_valid(constraints, tokenizer):
     )
 
 
+def plain_constraints():
+    return Constraints(Pieces.Config().instantiate())
+
+
+def allows(constraint, text):
+    matcher = constraint.matcher()
+    for token in [*text.encode(), Pieces.eos_id]:
+        if token not in allowed(matcher, 257):
+            return False
+        matcher.accept(token)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside", "outside"),
+    [
+        ({"exclusiveMinimum": 0}, {"maximum": 0.5}, ["0.25", "0.5", "0.001"], ["0", "0.0"]),
+        ({"exclusiveMinimum": 13.0}, {"exclusiveMaximum": 13.5}, ["13.25"], ["13", "13.5"]),
+        ({"minimum": -1.75}, {"exclusiveMaximum": -1}, ["-1.75", "-1.01"], ["-1", "-1.0"]),
+        ({"exclusiveMinimum": 2}, {"exclusiveMaximum": 3}, ["2.5"], ["2", "3"]),
+        ({"minimum": 2}, {"maximum": 2.5}, ["2", "2.5"], ["1.99", "2.51"]),
+    ],
+)
+def test_numbers_are_within_exclusive_bounds(low, high, inside, outside):
+    constraint = plain_constraints().json_schema({"type": "number"} | low | high)
+    assert [text for text in inside + outside if allows(constraint, text)] == inside
+
+
 @pytest.mark.parametrize("pattern", ["[a-z]{3}-[0-9]+", "(yes|no|maybe é)", "a(b|cd)*e", "..?"])
 def test_texts_of_a_regex_match_it(constraints, tokenizer, pattern):
     for seed in range(5):
@@ -374,9 +402,8 @@ def test_draw_takes_only_what_a_mask_allows():
     ],
 )
 def test_a_constraint_that_is_wrong_says_what_and_where(kind, text, message):
-    constraints = Constraints(Pieces.Config().instantiate())
     with pytest.raises(UserError, match=re.compile(message, re.DOTALL)):
-        getattr(constraints, kind)(text)
+        getattr(plain_constraints(), kind)(text)
 
 
 def test_a_text_that_the_vocabulary_cannot_write_is_an_error():
@@ -401,4 +428,4 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "llguidance", None)
     monkeypatch.setitem(sys.modules, "llguidance.numpy", None)
     with pytest.raises(UserError, match=r"pip install 'axlearn-inference\[constraints\]'"):
-        Constraints(Pieces.Config().instantiate())
+        plain_constraints()

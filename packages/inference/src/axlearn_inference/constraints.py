@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from axlearn_core.errors import UserError
 from axlearn_core.training.tokenizer import Tokenizer
+from axlearn_inference.exclusive_bounds import within_exclusive_bounds
 from axlearn_inference.request import Constraint, Matcher
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Constraints:
                 f"the JSON schema is {json.dumps(schema)}, and must be an object; {{}} allows all"
             )
         grammar = self._library.LLMatcher.grammar_from_json_schema(
-            json.dumps(schema), defaults={"whitespace_flexible": False}
+            json.dumps(within_exclusive_bounds(schema)), defaults={"whitespace_flexible": False}
         )
         return self._checked("JSON schema", grammar)
 
