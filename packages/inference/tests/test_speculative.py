@@ -17,7 +17,7 @@ from axlearn_inference.caches import PagedCache
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling
 from axlearn_inference.speculative import LookupDraft, ModelDraft, SpeculativeDecoder, Statistics
-from axlearn_layers import KVCache
+from axlearn_layers import ContiguousCache, KVCache
 from axlearn_layers.families import llama, mamba2
 
 VOCAB = 11
@@ -38,9 +38,13 @@ def language_model(cfg, seed, **fields):
     return LanguageModel(module=module, variables=state, **(known | fields))
 
 
-def tiny(seed, vocab_size=VOCAB, layers=1, paged=False, **fields):
+def tiny_config(vocab_size=VOCAB, layers=1):
     sizes = {"num_heads": 2, "num_kv_heads": 1, "hidden_dim": 24, "num_layers": layers}
-    cfg = llama(vocab_size=vocab_size, dim=16, **sizes)
+    return llama(vocab_size=vocab_size, dim=16, **sizes)
+
+
+def tiny(seed, vocab_size=VOCAB, layers=1, paged=False, **fields):
+    cfg = tiny_config(vocab_size, layers)
     if paged:
         replace(cfg, KVCache, PagedCache.default_config().set(page_size=4))
     return language_model(cfg, seed, vocab_size=vocab_size, **fields)
@@ -231,6 +235,19 @@ def test_recurrent_models_are_refused(target):
     cfg = mamba2(vocab_size=VOCAB, dim=8, num_layers=1, state_dim=4, head_dim=8)
     with pytest.raises(UserError, match=r"cannot forget .*Mamba2 \(root\.stack\.layer\.inner\)"):
         ModelDraft(language_model(cfg, 0))
+
+
+def test_caches_that_cannot_forget_enough_are_refused():
+    class Ring(ContiguousCache):
+        rewinds = 2
+
+    cfg = tiny_config()
+    replace(cfg, KVCache, Ring.default_config())
+    model = language_model(cfg, 0)
+    SpeculativeDecoder(model, LookupDraft(VOCAB, draft_tokens=2))
+    message = r"Ring \(root\.stack\.layer\.attention\.cache\) can forget 2 and not 3"
+    with pytest.raises(UserError, match=message):
+        SpeculativeDecoder(model, LookupDraft(VOCAB, draft_tokens=3))
 
 
 @pytest.mark.parametrize("field", [{"stop": ("a",)}, {"adapter": "a"}, {"top_logprobs": 2}])

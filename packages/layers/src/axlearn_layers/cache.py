@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -30,8 +31,8 @@ class KVCache(Module):
         head_dim: int = REQUIRED
         value_dim: int | None = None  # None is head_dim
 
-    # Whether the last tokens are forgotten by going on at an earlier position.
-    rewinds: bool = True
+    # How many of the last tokens are forgotten by going on at an earlier position.
+    rewinds: float = math.inf
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:

@@ -75,7 +75,7 @@ class SpeculativeDecoder:
     """
 
     def __init__(self, target: LanguageModel, draft: Draft) -> None:
-        check_rewinds(target)
+        check_rewinds(target, draft.draft_tokens)
         _check_vocabularies(target, draft)
         self.target = target
         self.draft = draft

@@ -77,7 +77,7 @@ class ModelDraft:
 
     def __init__(self, model: LanguageModel, draft_tokens: int = 4) -> None:
         _check_draft_tokens(draft_tokens)
-        check_rewinds(model)
+        check_rewinds(model, draft_tokens)
         self.model = model
         self.draft_tokens = draft_tokens
         self.variables = model.variables

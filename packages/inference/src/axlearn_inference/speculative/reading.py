@@ -42,20 +42,20 @@ def rewound(cache: Tree, length: jax.Array) -> Tree:
     return {**cache, "length": length}
 
 
-def check_rewinds(model: LanguageModel) -> None:
-    """Refuses a model that `rewound` would not make forget.
+def check_rewinds(model: LanguageModel, tokens: int) -> None:
+    """Refuses a model that `rewound` would not make forget so many tokens.
 
     Raises:
         UserError: for recurrent layers, whose state has taken in each token for good, and caches
-            that are no longer than a window, in which new tokens have overwritten older ones.
+            in which new tokens have overwritten older ones, as in those no longer than a window.
     """
     for module in _modules(model.module):
         if isinstance(module, RecurrentLayer):
             why = f"{type(module).__name__} ({module.path}) keeps one state, not one for each token"
-        elif isinstance(module, KVCache) and not module.rewinds:
+        elif isinstance(module, KVCache) and module.rewinds < tokens:
             why = (
-                f"{type(module).__name__} ({module.path}) overwrites old tokens with new ones; "
-                "with model.**.cache=layers/contiguous_cache it works"
+                f"{type(module).__name__} ({module.path}) can forget {int(module.rewinds)} and not "
+                f"{tokens}; model.**.cache=contiguous_cache forgets any number"
             )
         else:
             continue
