@@ -32,9 +32,14 @@ def probabilities(logits: jax.Array, rules: Rules, penalized: Penalized | None) 
     in_prompt, counts = (None, None) if penalized is None else penalized
     scores = adjusted(logits, rules, in_prompt=in_prompt, counts=counts)
     greedy = jax.nn.one_hot(jnp.argmax(scores, axis=-1), scores.shape[-1])
-    filtered = keep_likely(scores / jnp.maximum(rules.temperature, 1e-6)[:, None], rules)
-    sampled = jax.nn.softmax(filtered, axis=-1)
-    return jnp.where(rules.temperature[:, None] == 0, greedy, sampled)
+
+    def by_chance() -> jax.Array:
+        warm = jnp.maximum(rules.temperature, 1e-6)[:, None]
+        sampled = jax.nn.softmax(keep_likely(scores / warm, rules), axis=-1)
+        return jnp.where(rules.temperature[:, None] == 0, greedy, sampled)
+
+    weights: jax.Array = jax.lax.cond(jnp.any(rules.temperature > 0), by_chance, lambda: greedy)
+    return weights
 
 
 def accept(
