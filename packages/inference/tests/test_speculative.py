@@ -144,7 +144,7 @@ SAMPLINGS = [
 
 @pytest.mark.parametrize("draft", ["another model", "lookup"])
 def test_two_sampled_tokens_have_the_distribution_of_the_model_alone(target, decoders, draft):
-    rows, prompt = 2048, tuple(PROMPTS[0])
+    rows, prompt = 1024, tuple(PROMPTS[0])
     requests = [
         Request(prompt, max_tokens=2, sampling=Sampling(**(vars(sampling) | {"seed": seed})))
         for sampling in SAMPLINGS
