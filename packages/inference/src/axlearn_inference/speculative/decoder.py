@@ -112,8 +112,10 @@ class SpeculativeDecoder:
     def step(self, texts: Speculation, rules: Rules) -> tuple[Speculation, Accepted]:
         """Continues each text by 1 to k + 1 tokens. `texts` is used up."""
         variables = self.target.variables, self.draft.variables
-        grown: tuple[Speculation, Accepted] = self._step(variables, texts, rules)
-        return grown
+        places = jax.tree.map(lambda x: x.sharding, texts)
+        grown, accepted = self._step(variables, texts, rules)
+        # Were they elsewhere on a mesh, the next step would be compiled anew for it.
+        return jax.device_put(grown, places), accepted
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[list[Token]]]:
         """Yields, step by step, what each text grows by; nothing for those that are over.
