@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,13 +106,13 @@ class SpeculativeDecoder:
             penalized=self._penalized(prompts) if any(map(_has_penalties, samplings)) else None,
         )
         variables = self.target.variables, self.draft.variables
-        begun: Speculation = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
-        return begun
+        begun = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
+        return jax.device_put(begun, _places(begun))
 
     def step(self, texts: Speculation, rules: Rules) -> tuple[Speculation, Accepted]:
         """Continues each text by 1 to k + 1 tokens. `texts` is used up."""
         variables = self.target.variables, self.draft.variables
-        places = jax.tree.map(lambda x: x.sharding, texts)
+        places = _places(texts)
         grown, accepted = self._step(variables, texts, rules)
         # Were they elsewhere on a mesh, the next step would be compiled anew for it.
         return jax.device_put(grown, places), accepted
@@ -192,6 +192,10 @@ class SpeculativeDecoder:
             penalized=penalized,
         )
         return grown, accepted
+
+
+def _places(texts: Speculation) -> Any:
+    return jax.tree.map(lambda x: x.sharding, texts)
 
 
 def _at_each_place(
