@@ -107,7 +107,8 @@ class SpeculativeDecoder:
         )
         variables = self.target.variables, self.draft.variables
         begun = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
-        return jax.device_put(begun, _places(begun))
+        placed: Speculation = jax.device_put(begun, _places(begun))
+        return placed
 
     def step(self, texts: Speculation, rules: Rules) -> tuple[Speculation, Accepted]:
         """Continues each text by 1 to k + 1 tokens. `texts` is used up."""
