@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,9 @@ class KVCache(Module):
 
     # Whether the last tokens are forgotten by going on at an earlier position.
     rewinds: bool = True
+
+    # How many of the last tokens are forgotten by going on at an earlier position.
+    rewinds: float = math.inf
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
