@@ -14,17 +14,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from workloads import SIZES
 
-from axlearn_core.module import functional
-from axlearn_core.module.context import Tree
+from axlearn_inference.decoding import complete
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling
-from axlearn_inference.sampling import draw, rules
 from axlearn_inference.speculative import Draft, LookupDraft, ModelDraft, SpeculativeDecoder
 from axlearn_layers.families import llama
 
@@ -73,37 +69,15 @@ def first_layer(model: LanguageModel) -> LanguageModel:
 
 
 def alone(model: LanguageModel, requests: list[Request]) -> Callable[[], None]:
-    """Returns what decodes without a draft: one compiled loop for all tokens."""
-    tokens = requests[0].max_tokens
-    module: Any = model.module
-    drawing = rules([request.sampling for request in requests], SIZE["V"])
+    def run() -> None:
+        complete(model, requests)
 
-    def extend(variables: Tree, ids: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
-        (logits, cache), _ = functional(
-            module, state=variables, prng_key=None, inputs=(ids, cache), method="extend"
-        )
-        return logits[:, -1], cache
-
-    @jax.jit
-    def run(variables: Tree, ids: jax.Array) -> jax.Array:
-        cache = module.init_cache(len(requests), PROMPT + tokens, "float32")
-        logits, cache = extend(variables, ids, cache)
-
-        def step(carry: tuple[jax.Array, Tree], index: jax.Array) -> Any:
-            logits, cache = carry
-            token = draw(logits, drawing, jnp.full(len(requests), index)).token
-            return extend(variables, token[:, None], cache), token
-
-        return jax.lax.scan(step, (logits, cache), jnp.arange(tokens))[1]
-
-    ids = jnp.array([request.prompt for request in requests])
-    return lambda: jax.block_until_ready(run(model.variables, ids))
+    return run
 
 
 def with_draft(decoder: SpeculativeDecoder, requests: list[Request]) -> Callable[[], None]:
     def run() -> None:
-        for _ in decoder.generate(requests):
-            pass
+        complete(decoder.target, requests, decoder)
 
     return run
 

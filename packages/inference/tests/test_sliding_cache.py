@@ -63,7 +63,7 @@ def test_without_a_window_nothing_is_overwritten():
 @pytest.mark.parametrize("going_on", [1, 3])
 def test_one_token_more_than_is_spare_may_be_forgotten(going_on):
     rows = Rows(window=WINDOW, spare=2)
-    assert rows.cache.rewinds
+    assert rows.cache.rewinds == 3
     for forgotten in (3, 2, 1):
         rows.read(3, 3)
         rows.read(3, 3)
@@ -71,9 +71,9 @@ def test_one_token_more_than_is_spare_may_be_forgotten(going_on):
         rows.read(going_on, going_on)
 
 
-def test_a_ring_without_spare_slots_says_that_it_cannot_go_back():
-    assert not Rows(window=WINDOW).cache.rewinds
-    assert Rows().cache.rewinds
+def test_a_ring_says_how_far_it_can_go_back():
+    assert Rows(window=WINDOW).cache.rewinds == 1
+    assert Rows().cache.rewinds == float("inf")
 
 
 def test_only_layers_with_a_window_get_a_ring():

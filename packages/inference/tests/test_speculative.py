@@ -14,6 +14,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.module import functional, map_specs, ones
 from axlearn_core.testing.tiny import Letters
 from axlearn_inference.caches import PagedCache
+from axlearn_inference.decoding import complete
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling
 from axlearn_inference.speculative import LookupDraft, ModelDraft, SpeculativeDecoder, Statistics
@@ -87,11 +88,7 @@ def greedy_alone(model, prompt, count):
 
 
 def texts(decoder, requests):
-    made = [[] for _ in requests]
-    for grown in decoder.generate(requests):
-        for row, tokens in enumerate(grown):
-            made[row] += tokens
-    return made
+    return [each.tokens for each in complete(decoder.target, requests, decoder)]
 
 
 def ids(tokens):
@@ -250,7 +247,6 @@ def test_caches_that_cannot_forget_enough_are_refused():
         SpeculativeDecoder(model, LookupDraft(VOCAB, draft_tokens=3))
 
 
-@pytest.mark.parametrize("field", [{"stop": ("a",)}, {"adapter": "a"}, {"top_logprobs": 2}])
-def test_requests_for_more_than_tokens_are_refused(decoders, field):
-    with pytest.raises(UserError, match=f"cannot serve a request with {next(iter(field))}"):
-        next(decoders["lookup"].generate([Request((1,), **field)]))
+def test_requests_for_log_probabilities_are_refused(decoders):
+    with pytest.raises(UserError, match="a request with top_logprobs is decoded without a draft"):
+        texts(decoders["lookup"], [Request((1,), top_logprobs=2)])

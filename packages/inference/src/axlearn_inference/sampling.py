@@ -85,7 +85,7 @@ def draw(
 
     def by_chance() -> jax.Array:
         warm = jnp.maximum(rules.temperature, 1e-6)[:, None]
-        drawn = _chosen_by(_uniform(rules.seed, index), keep_likely(scores / warm, rules))
+        drawn = chosen_by(_uniform(rules.seed, index), keep_likely(scores / warm, rules))
         return jnp.where(rules.temperature == 0, greedy, drawn)
 
     token = jax.lax.cond(jnp.any(rules.temperature > 0), by_chance, lambda: greedy)
@@ -176,7 +176,7 @@ def _uniform(seed: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(one)(seed, index)
 
 
-def _chosen_by(chance: jax.Array, scores: jax.Array) -> jax.Array:
+def chosen_by(chance: jax.Array, scores: jax.Array) -> jax.Array:
     """Returns the id at which the summed probabilities pass a number from [0, 1).
 
     One random number per row in place of one per id, which would cost more than all else here.

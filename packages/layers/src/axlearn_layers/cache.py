@@ -37,9 +37,6 @@ class KVCache(Module):
         # How many of the last tokens a query may see, itself included; None is all of them.
         window: int | None = None
 
-    # Whether the last tokens are forgotten by going on at an earlier position.
-    rewinds: bool = True
-
     # How many of the last tokens are forgotten by going on at an earlier position.
     rewinds: float = math.inf
 

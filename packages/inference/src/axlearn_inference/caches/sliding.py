@@ -37,7 +37,8 @@ class SlidingCache(KVCache):
         super().__init__(config, **place)
         if config.spare < 0:
             raise ConfigError(f"spare (={config.spare}) is a number of slots, at least 0")
-        self.rewinds = config.window is None or config.spare > 0
+        if config.window is not None:
+            self.rewinds = config.spare + 1
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:

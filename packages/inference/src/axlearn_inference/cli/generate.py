@@ -27,6 +27,8 @@ from axlearn_inference.request import Request, Sampling, Token
 if TYPE_CHECKING:
     from axlearn_inference.decoding import Hypothesis
     from axlearn_inference.model import LanguageModel
+    from axlearn_inference.request import Constraint
+    from axlearn_inference.speculative import SpeculativeDecoder
 
 _DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
 _WIDEST = 20  # likeliest tokens that are told, at most; see `sampling.TOP`
@@ -80,6 +82,21 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(0, _WIDEST),
     help="Tell log-probabilities, and those of so many of the likeliest tokens.",
 )
+@click.option(
+    "--draft",
+    metavar="DIR|lookup",
+    help="Propose tokens with the model of another run, or what followed the last ones before.",
+)
+@click.option("--draft-tokens", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--regex", help="Write only what it matches.")
+@click.option(
+    "--json-schema", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file."
+)
+@click.option(
+    "--grammar",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file, in Lark's EBNF.",
+)
 @step_option
 @click.option("--dtype", help="Compute in it, such as bfloat16.  [default: the run's]")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each text.")
@@ -94,6 +111,8 @@ def generate(
     step: int | None,
     dtype: str | None,
     beam: int | None,
+    draft: str | None,
+    draft_tokens: int,
     **options: Any,
 ) -> None:
     """Let the model of the run in DIR continue PROMPT.
@@ -106,6 +125,7 @@ def generate(
         prompt = None
     if beam is not None:
         _check_beams(context, beam, options["n"])
+        _check_unsteered(draft, options)
     if prompt == "-":
         prompt = sys.stdin.read()
     checkpoint = chosen_checkpoint(directory, step)
@@ -116,14 +136,51 @@ def generate(
     prompt_ids = _encoded(prompt or "", model) if ids is None else _parsed(ids)
     before = (prompt or "") if ids is None else None
     clock = _Clock()
+    speculative = None if draft is None else _with_draft(model, draft, draft_tokens, dtype)
     if beam is None:
-        results = _decode(model, _requests(model, prompt_ids, options), before, clock, options)
+        requests = _requests(model, prompt_ids, options)
+        results = _decode(model, requests, speculative, before, clock, options)
     else:
         results = _search(model, prompt_ids, beam, before, clock, options)
     if options["as_json"]:
         for result in results:
             click.echo(json.dumps(result))
     click.echo(clock.line(), err=True)
+    if speculative is not None:
+        found = speculative.statistics
+        click.echo(
+            f"the draft was right {found.acceptance:.0%} of the time: "
+            f"{found.tokens_per_step:.2f} tokens a step",
+            err=True,
+        )
+
+
+def _with_draft(
+    model: LanguageModel, draft: str, draft_tokens: int, dtype: str | None
+) -> SpeculativeDecoder:
+    from axlearn_inference.loading import load_checkpoint
+    from axlearn_inference.speculative import LookupDraft, ModelDraft, SpeculativeDecoder
+
+    if draft == "lookup":
+        return SpeculativeDecoder(model, LookupDraft(model.vocab_size, draft_tokens))
+    small = load_checkpoint(chosen_checkpoint(Path(draft), None), dtype=dtype)
+    return SpeculativeDecoder(model, ModelDraft(small, draft_tokens))
+
+
+def _constraint(model: LanguageModel, options: dict[str, Any]) -> Constraint | None:
+    given = [name for name in ("regex", "json_schema", "grammar") if options[name] is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise UserError(f"give one of --{' and --'.join(given).replace('_', '-')}")
+    if model.tokenizer is None:
+        raise UserError(f"{model.name} has no tokenizer, and so no text to constrain")
+    from axlearn_inference.constraints import Constraints
+
+    value = options[given[0]]
+    text = value.read_text(encoding="utf-8") if isinstance(value, Path) else value
+    constraint: Constraint = getattr(Constraints(model.tokenizer), given[0])(text)
+    return constraint
 
 
 def _requests(
@@ -132,6 +189,7 @@ def _requests(
     """Returns a request for each text, with seeds that follow each other."""
     names = [name for name in _DRAWN if name not in ("seed", "stop")]
     rule = {name: options[name] for name in names}
+    constraint = _constraint(model, options)
     return [
         Request(
             tuple(prompt),
@@ -140,6 +198,7 @@ def _requests(
             stop=options["stop"],
             end_ids=_end_ids(model),
             top_logprobs=options["logprobs"],
+            constraint=constraint,
         )
         for index in range(options["n"])
     ]
@@ -148,6 +207,7 @@ def _requests(
 def _decode(
     model: LanguageModel,
     requests: Sequence[Request],
+    speculative: SpeculativeDecoder | None,
     before: str | None,
     clock: _Clock,
     options: dict[str, Any],
@@ -164,7 +224,7 @@ def _decode(
     if streams:
         click.echo(before or "", nl=False)
     tokens: list[list[Token]] = [[] for _ in requests]
-    for index, token in decode(model, requests):
+    for index, token in decode(model, requests, speculative):
         clock.count()
         tokens[index].append(token)
         if streams:
@@ -222,6 +282,15 @@ def _check_beams(context: click.Context, beams: int, texts: int) -> None:
         raise UserError(f"--beam draws nothing and stops at end ids alone; leave {given[0]} out")
     if texts > beams:
         raise UserError(f"--n {texts} texts need as many beams; got --beam {beams}")
+
+
+def _check_unsteered(draft: str | None, options: dict[str, Any]) -> None:
+    steering = {"draft": draft} | {
+        name: options[name] for name in ("regex", "json_schema", "grammar")
+    }
+    for name, value in steering.items():
+        if value is not None:
+            raise UserError(f"--beam goes without --{name.replace('_', '-')}")
 
 
 def _print_one(text: str, ids: Iterable[int], before: str | None) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from axlearn_core.errors import UserError
 from axlearn_inference.decoding.programs import CHUNK, Asked, Told, bucket, padded, programs_of
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import FinishReason, Request, Token
 from axlearn_inference.sampling import TOP, rules
+from axlearn_inference.speculative import SpeculativeDecoder
 from axlearn_inference.text import TextStream
 
 
@@ -39,21 +41,34 @@ class Completion:
         return self.tokens[-1].finish
 
 
-def complete(model: LanguageModel, requests: Sequence[Request]) -> list[Completion]:
+def complete(
+    model: LanguageModel,
+    requests: Sequence[Request],
+    speculative: SpeculativeDecoder | None = None,
+) -> list[Completion]:
     """Decodes requests to their ends; see `generate`."""
     tokens: list[list[Token]] = [[] for _ in requests]
-    for index, token in generate(model, requests):
+    for index, token in generate(model, requests, speculative):
         tokens[index].append(token)
     return [Completion(tuple(each)) for each in tokens]
 
 
-def generate(model: LanguageModel, requests: Sequence[Request]) -> Iterator[tuple[int, Token]]:
+def generate(
+    model: LanguageModel,
+    requests: Sequence[Request],
+    speculative: SpeculativeDecoder | None = None,
+) -> Iterator[tuple[int, Token]]:
     """Decodes requests together; yields (which request, its next token) as they come.
 
     All begin and step together (static batching), and rows that have ended wait for the others.
     Requests with the same prompt share its prefill. What a request gives depends neither on the
     others nor on their order, up to rounding: a compiler may add in another order for another
     number of rows.
+
+    Args:
+        model: decodes.
+        requests: of any kinds.
+        speculative: of the model with a draft, which then proposes what follows.
 
     Raises:
         UserError: for what cannot be decoded this way.
@@ -62,6 +77,9 @@ def generate(model: LanguageModel, requests: Sequence[Request]) -> Iterator[tupl
         return
     rows = [_Row(index, request, model) for index, request in enumerate(requests)]
     programs, asked = programs_of(model), _asked(requests, model.vocab_size)
+    if speculative is not None:
+        yield from _speculated(rows, speculative, asked)
+        return
     options = {
         "logprobs": any(request.top_logprobs is not None for request in requests),
         "top": any(request.top_logprobs for request in requests),
@@ -77,10 +95,17 @@ def generate(model: LanguageModel, requests: Sequence[Request]) -> Iterator[tupl
         lengths,
         which if shared else None,
         asked,
+        _mask(rows, model.vocab_size),
         max_length=bucket(max(length, ids.shape[1])),
         **options,
     )
     yield from _next(rows, [jax.device_get(told)])
+    if any(row.matcher is not None for row in rows):
+        while any(row.finish is None for row in rows):
+            logits, state = programs.ahead(model.variables, state)
+            mask = _mask(rows, model.vocab_size)
+            state, told = programs.choose(logits, state, asked, mask, **options)
+            yield from _next(rows, [jax.device_get(told)])
     steps = 1
     while left := [row.left for row in rows if row.finish is None]:
         steps = min(2 * steps, CHUNK)
@@ -104,6 +129,37 @@ def _next(rows: Sequence[_Row], steps: Sequence[Told]) -> Iterator[tuple[int, To
                 yield row.index, row.token(told)
 
 
+def _mask(rows: Sequence[_Row], vocab_size: int) -> NDArray[np.int32] | None:
+    """Returns which ids may follow each text, [batch, ceil(vocab / 32)]; None if all may."""
+    if all(row.matcher is None for row in rows):
+        return None
+    mask = np.full((len(rows), -(-vocab_size // 32)), -1, np.int32)
+    for words, row in zip(mask, rows, strict=True):
+        if row.matcher is not None and row.finish is None:
+            row.matcher.fill_mask(words)
+    return mask
+
+
+def _speculated(
+    rows: Sequence[_Row], decoder: SpeculativeDecoder, asked: Asked
+) -> Iterator[tuple[int, Token]]:
+    requests = [row.request for row in rows]
+    for request in requests:
+        for name in ("top_logprobs", "constraint"):
+            if getattr(request, name) is not None:
+                raise UserError(f"a request with {name} is decoded without a draft")
+    most = max(request.max_tokens for request in requests)
+    prompts, samplings = zip(*((each.prompt, each.sampling) for each in requests), strict=True)
+    texts = decoder.begin(prompts, samplings, most)
+    while any(live := [row.finish is None for row in rows]):
+        texts, accepted = decoder.step(texts, asked.rules)
+        for row, ids in zip(rows, decoder.told(accepted, live), strict=True):
+            for token in ids:
+                if row.finish is None:
+                    text = row.read(token)
+                    yield row.index, Token(token, finish=row.finish, text=text)
+
+
 class _Row:
     """A request while it is decoded."""
 
@@ -112,6 +168,7 @@ class _Row:
         self.index, self.request = index, request
         self.left = request.max_tokens
         self.finish: FinishReason | None = None
+        self.matcher = None if request.constraint is None else request.constraint.matcher()
         tokenizer = model.tokenizer
         self.text = (
             None if tokenizer is None else TextStream(tokenizer, request.prompt, request.stop)
@@ -130,14 +187,17 @@ class _Row:
             assert told.top_tokens is not None and told.top_logprobs is not None
             pairs = zip(told.top_tokens[i].tolist(), told.top_logprobs[i].tolist(), strict=True)
             likeliest = tuple(pairs)[:top]
-        text = self._read(token)
+        text = self.read(token)
         return Token(token, logprob, likeliest, self.finish, text)
 
-    def _read(self, token: int) -> str:
+    def read(self, token: int) -> str:
         """Returns what the token adds to the text, and notices the end."""
         self.left -= 1
         ends = token in self.request.end_ids
         text = "" if self.text is None or ends else self.text.feed(token)
+        if self.matcher is not None:
+            self.matcher.accept(token)
+            ends |= self.matcher.ended
         if ends or (self.text is not None and self.text.stopped):
             self.finish = "stop"
         elif self.left == 0:
@@ -155,9 +215,8 @@ def _check(request: Request, model: LanguageModel) -> None:
         raise UserError(f"top_logprobs (={request.top_logprobs}) must be from 0 to {TOP}")
     if request.stop and model.tokenizer is None:
         raise UserError("a model without a tokenizer writes no text that could hold a stop string")
-    for name in ("adapter", "constraint"):
-        if getattr(request, name) is not None:
-            raise UserError(f"generate does not know what to do with a request's {name}")
+    if request.adapter is not None:
+        raise UserError("generate does not know what to do with a request's adapter")
 
 
 def _asked(requests: Sequence[Request], vocab_size: int) -> Asked:

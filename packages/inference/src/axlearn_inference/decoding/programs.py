@@ -77,6 +77,11 @@ class Programs:
         self.go_on = jax.jit(
             self._go_on, static_argnames=("logprobs", "top"), donate_argnames="state"
         )
+        # A step in two halves, so that masks are made while the model computes.
+        self.ahead = jax.jit(self._ahead, donate_argnames="state")
+        self.choose = jax.jit(
+            self._drawn, static_argnames=("logprobs", "top"), donate_argnames="state"
+        )
 
     def read(
         self, variables: Tree, ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
@@ -111,6 +116,7 @@ class Programs:
         lengths: jax.Array,
         rows: jax.Array | None,
         asked: Asked,
+        mask: jax.Array | None = None,
         *,
         max_length: int,
         logprobs: bool,
@@ -123,6 +129,7 @@ class Programs:
             ids, lengths: as `prefill` takes them.
             rows: [batch] int, which prompt each row continues; None is one row each.
             asked: of the rows.
+            mask: which ids the first tokens may be, as `draw` takes it.
             max_length: of the cache, in tokens.
             logprobs: whether to tell the log-probabilities of tokens.
             top: whether to tell the likeliest tokens.
@@ -133,7 +140,7 @@ class Programs:
         counts = None if asked.in_prompt is None else jnp.zeros(logits.shape, jnp.int32)
         token = jnp.zeros(logits.shape[0], jnp.int32)
         state = State(cache, token, jnp.int32(0), counts)
-        return self._drawn(logits, state, asked, logprobs, top)
+        return self._drawn(logits, state, asked, mask, logprobs, top)
 
     def _go_on(
         self,
@@ -163,7 +170,7 @@ class Programs:
 
         def step(state: State) -> tuple[State, Told]:
             logits, cache = self.read(variables, state.token[:, None], state.cache)
-            return self._drawn(logits, state._replace(cache=cache), asked, logprobs, top)
+            return self._drawn(logits, state._replace(cache=cache), asked, None, logprobs, top)
 
         def goes_on(carry: tuple[State, Told, jax.Array, jax.Array]) -> jax.Array:
             _, _, ended, made = carry
@@ -184,12 +191,24 @@ class Programs:
         )
         return state, told, made
 
+    def _ahead(self, variables: Tree, state: State) -> tuple[jax.Array, State]:
+        """Returns scores [batch, vocab] of what follows, from which `choose` draws."""
+        logits, cache = self.read(variables, state.token[:, None], state.cache)
+        return logits, state._replace(cache=cache)
+
     def _drawn(
-        self, logits: jax.Array, state: State, asked: Asked, logprobs: bool, top: bool
+        self,
+        logits: jax.Array,
+        state: State,
+        asked: Asked,
+        mask: jax.Array | None,
+        logprobs: bool,
+        top: bool,
     ) -> tuple[State, Told]:
-        index = jnp.broadcast_to(state.written, state.token.shape)
-        drawn = draw(logits, asked.rules, index, in_prompt=asked.in_prompt, counts=state.counts)
-        counts = state.counts
+        index, counts = jnp.broadcast_to(state.written, state.token.shape), state.counts
+        drawn = draw(
+            logits, asked.rules, index, in_prompt=asked.in_prompt, counts=counts, mask=mask
+        )
         if counts is not None:
             counts = counts.at[jnp.arange(counts.shape[0]), drawn.token].add(1)
         told = Told(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from axlearn_inference.sampling import Rules, adjusted, keep_likely
+from axlearn_inference.sampling import Rules, adjusted, chosen_by, keep_likely
 
 # What chance decides at one place of a text; each decision has a key of its own.
 PROPOSE, ACCEPT, REPLACE = 1, 2, 3
@@ -90,7 +90,7 @@ def accept(
 
 def categorical(keys: jax.Array, probabilities: jax.Array) -> jax.Array:
     """Draws an id per row, [batch] int32."""
-    return jax.vmap(jax.random.categorical)(keys, jnp.log(probabilities)).astype(jnp.int32)
+    return chosen_by(jax.vmap(jax.random.uniform)(keys), jnp.log(probabilities))
 
 
 def keys(seed: jax.Array, index: jax.Array, decision: int) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ import numpy as np
 from axlearn_core.errors import UserError
 from axlearn_core.module.context import Tree
 from axlearn_inference.model import LanguageModel
-from axlearn_inference.request import Request, Sampling, Token
-from axlearn_inference.sampling import Rules, rules
+from axlearn_inference.request import Sampling
+from axlearn_inference.sampling import Rules
 from axlearn_inference.speculative.acceptance import Accepted, Penalized, accept, probabilities
 from axlearn_inference.speculative.drafts import Draft, ModelDraft
 from axlearn_inference.speculative.reading import check_rewinds, extend, rewound
@@ -118,38 +118,14 @@ class SpeculativeDecoder:
         # Were they elsewhere on a mesh, the next step would be compiled anew for it.
         return jax.device_put(grown, places), accepted
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[list[list[Token]]]:
-        """Yields, step by step, what each text grows by; nothing for those that are over.
-
-        The last token of a text has a reason to finish. Stop strings, log-probabilities, adapters
-        and constraints are refused.
-        """
-        for request in requests:
-            _check_request(request)
-        samplings = [request.sampling for request in requests]
-        drawing = rules(samplings, self.target.vocab_size)
-        most = max(request.max_tokens for request in requests)
-        texts = self.begin([request.prompt for request in requests], samplings, most)
-        made: list[int | None] = [0] * len(requests)  # None: over
-        while any(count is not None for count in made):
-            texts, accepted = self.step(texts, drawing)
-            tokens, lengths = jax.device_get(accepted)
-            grown: list[list[Token]] = []
-            for row, request in enumerate(requests):
-                before = made[row]
-                if before is None:
-                    grown.append([])
-                    continue
-                self._count(int(lengths[row]))
-                new = _until_end(tokens[row, : lengths[row]].tolist(), before, request)
-                grown.append(new)
-                made[row] = None if new[-1].finish else before + len(new)
-            yield grown
-
-    def _count(self, tokens: int) -> None:
-        self.statistics.steps += 1
-        self.statistics.proposed += self.draft.draft_tokens
-        self.statistics.accepted += tokens - 1
+    def told(self, accepted: Accepted, live: Sequence[bool]) -> list[list[int]]:
+        """Returns the ids that a step gave each text, and counts those that are still wanted."""
+        tokens, lengths = jax.device_get(accepted)
+        for length in lengths[np.array(live)].tolist():
+            self.statistics.steps += 1
+            self.statistics.proposed += self.draft.draft_tokens
+            self.statistics.accepted += length - 1
+        return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
     def _penalized(self, prompts: Sequence[Sequence[int]]) -> Penalized:
         in_prompt = np.zeros((len(prompts), self.target.vocab_size), bool)
@@ -226,30 +202,12 @@ def _at_each_place(
     return flat.reshape(batch, places, vocab)
 
 
-def _until_end(tokens: list[int], before: int, request: Request) -> list[Token]:
-    """Returns the tokens up to an end id or the most that are asked for."""
-    new: list[Token] = []
-    for place, token in enumerate(tokens, before + 1):
-        if token in request.end_ids:
-            return [*new, Token(token, finish="stop")]
-        if place == request.max_tokens:
-            return [*new, Token(token, finish="length")]
-        new.append(Token(token))
-    return new
-
-
 def _has_penalties(sampling: Sampling) -> bool:
     return (
         sampling.repetition_penalty != 1
         or sampling.presence_penalty != 0
         or sampling.frequency_penalty != 0
     )
-
-
-def _check_request(request: Request) -> None:
-    for name in ("stop", "top_logprobs", "adapter", "constraint"):
-        if getattr(request, name) not in ((), None):
-            raise UserError(f"speculative decoding cannot serve a request with {name}")
 
 
 def _check_vocabularies(target: LanguageModel, draft: Draft) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import cast
 
@@ -10,6 +11,7 @@ import jax
 from axlearn_core.errors import UserError
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import placing
 from axlearn_inference.model import LanguageModel
 from axlearn_layers import KVCache, RecurrentLayer
 
@@ -22,13 +24,14 @@ def extend(
     lengths: jax.Array | None = None,
 ) -> tuple[jax.Array, Tree]:
     """Reads tokens as `Generating.extend`; `variables`, since compiled code holds no arrays."""
-    (logits, cache), _ = functional(
-        cast(Module, model.module),
-        state=variables,
-        prng_key=None,
-        inputs=(ids, cache, lengths),
-        method="extend",
-    )
+    with contextlib.nullcontext() if model.placement is None else placing(model.placement):
+        (logits, cache), _ = functional(
+            cast(Module, model.module),
+            state=variables,
+            prng_key=None,
+            inputs=(ids, cache, lengths),
+            method="extend",
+        )
     return logits, cache
 
 
