@@ -17,7 +17,14 @@ from axlearn_core.kernels import causal, same_segment, window
 from axlearn_core.module import functional
 from axlearn_inference.caches import Int8Cache, PagedCache, SlidingCache, put_sliding
 from axlearn_inference.prompts import from_rows, to_rows
-from axlearn_layers import Attention, ContiguousCache, GatedDeltaNet, KVCache, families
+from axlearn_layers import (
+    Attention,
+    ContiguousCache,
+    GatedDeltaNet,
+    KVCache,
+    LatentAttention,
+    families,
+)
 
 VOCAB, CHUNK, STEPS = 31, 4, 2
 SEGMENTS = np.array([[0] * 4 + [1] * 8, [1] * 9 + [0] * 3, [1] * 5 + [2] * 7])
@@ -39,7 +46,7 @@ def delta_net():
 
 def latent_window():
     cfg = FAMILIES["deepseek_v3"]()
-    for _, attention in find(cfg, families.deepseek.LatentAttention):
+    for _, attention in find(cfg, LatentAttention):
         attention.mask = causal() & window(4) & same_segment()
     return cfg
 
@@ -112,8 +119,9 @@ def on_int8_sliding(cfg):
 
 
 RECURRENT = ("mamba2", "delta_net")
+KEEP_KEYS = [name for name in FAMILIES if name not in (*RECURRENT, "latent_window")]
 EXACT = [
-    *[(name, on) for name in FAMILIES if name not in RECURRENT for on in (on_contiguous, on_paged)],
+    *[(name, on) for name in KEEP_KEYS for on in (on_contiguous, on_paged)],
     *[(name, on_recurrent) for name in RECURRENT],
     *[(name, on_sliding) for name in ("mistral", "gemma2", "afm", "latent_window")],
     *[(name, on_sliding_and_paged) for name in ("gemma3", "mixtral")],
