@@ -24,11 +24,13 @@ class Generating(Protocol):
         cache: Tree,
         lengths: jax.Array | None = None,
         adapter_ids: jax.Array | None = None,
+        last_only: bool = False,
     ) -> tuple[jax.Array, Tree]:
         """Reads further tokens, [batch, seq] int, of which the first `lengths` count.
 
         Returns:
-            [batch, seq, vocab] scores of the token after each of them, and the new cache.
+            [batch, seq, vocab] scores of the token after each of them, or [batch, 1, vocab] of
+            that after the last one that counts, and the new cache.
         """
         ...
 

@@ -82,6 +82,7 @@ class CausalLM(TokenModel):
         cache: Tree,
         lengths: jax.Array | None = None,
         adapter_ids: jax.Array | None = None,
+        last_only: bool = False,
     ) -> tuple[jax.Array, Tree]:
         """Reads further tokens: a whole prompt at first (prefill), then one by one (decode).
 
@@ -91,9 +92,12 @@ class CausalLM(TokenModel):
             lengths: [batch] int, how many of the tokens count, if prompts are padded at their
                 end; None is all. The logits of the others mean nothing.
             adapter_ids: [batch] int, the adapter of each sequence; see `MultiLoRA`.
+            last_only: Whether the logits after the last token that counts are all that is wanted,
+                which saves a product with the head for each of the others.
 
         Returns:
-            [batch, seq, vocab_size] float32 logits, and the new cache.
+            [batch, seq, vocab_size] float32 logits, [batch, 1, vocab_size] with `last_only`, and
+            the new cache.
         """
         seq = input_ids.shape[1]
         start: jax.Array = cache["length"]
@@ -103,6 +107,9 @@ class CausalLM(TokenModel):
         with self.provide("adapter_ids", adapter_ids):
             hidden, stack = self._run_on(self._embed(input_ids), cache["stack"], info)
         length = start + (seq if lengths is None else lengths)
+        if last_only:
+            last = jnp.full_like(start, seq) - 1 if lengths is None else jnp.maximum(lengths, 1) - 1
+            hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
         return self._logits(hidden), {"stack": stack, "length": length}
 
     @no_context

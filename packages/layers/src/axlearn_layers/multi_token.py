@@ -125,9 +125,10 @@ class MultiTokenLM(Model):
         cache: Tree,
         lengths: jax.Array | None = None,
         adapter_ids: jax.Array | None = None,
+        last_only: bool = False,
     ) -> tuple[jax.Array, Tree]:
         """See `CausalLM.extend`."""
-        return self.lm.extend(input_ids, cache, lengths, adapter_ids)
+        return self.lm.extend(input_ids, cache, lengths, adapter_ids, last_only)
 
     @no_context
     def flops_per_step(self, batch_shape: dict[str, tuple[int, ...]]) -> float:

@@ -47,10 +47,18 @@ class BigramModel(Model):
         return {"length": jnp.zeros(batch_size, jnp.int32)}
 
     def extend(
-        self, input_ids: jax.Array, cache: dict[str, Any]
+        self,
+        input_ids: jax.Array,
+        cache: dict[str, Any],
+        lengths: jax.Array | None = None,
+        adapter_ids: jax.Array | None = None,
+        last_only: bool = False,
     ) -> tuple[jax.Array, dict[str, Any]]:
-        logits = self.param("table")[input_ids]
-        return logits, {"length": cache["length"] + input_ids.shape[1]}
+        read = jnp.asarray(input_ids.shape[1]) if lengths is None else lengths
+        if last_only:
+            last = jnp.broadcast_to(read - 1, input_ids.shape[:1])[:, None]
+            input_ids = jnp.take_along_axis(input_ids, last, axis=1)
+        return self.param("table")[input_ids], {"length": cache["length"] + read}
 
 
 class GradientDescent(Learner):

@@ -1,0 +1,68 @@
+"""A model whose caches lie in pages."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from axlearn_core.config import find, replace
+from axlearn_core.module import Module
+from axlearn_core.module.context import Tree
+from axlearn_inference.caches import PagedCache
+from axlearn_inference.engine.rows import Axes, axes_of
+from axlearn_inference.model import LanguageModel
+from axlearn_layers import ContiguousCache
+
+
+class CacheAxes(NamedTuple):
+    """Where each leaf of a cache has its rows and its pages; -1 is nowhere."""
+
+    rows: Axes
+    pages: Axes
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether a sequence is more than its pages and its length, as a recurrent state is."""
+        own = {name: axes for name, axes in self.rows.items() if name != "length"}
+        return any(axis >= 0 for axis in jax.tree.leaves(own))
+
+
+def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module, CacheAxes]:
+    """Returns the module with one pool of pages instead of caches as long as the longest text.
+
+    It takes the same parameters. What wraps a contiguous cache, such as one of fewer bits, then
+    wraps a paged one.
+    """
+    module = _with_pages(model, page_size, num_pages)
+    return module, CacheAxes(
+        axes_of(lambda rows: _init(module, rows, page_size, model.dtype)),
+        axes_of(lambda n: _init(_with_pages(model, page_size, n), 1, page_size, model.dtype)),
+    )
+
+
+def bytes_per_page(model: LanguageModel, page_size: int) -> int:
+    """Returns how much memory a page of all layers takes; 0 if nothing is paged."""
+
+    def size(num_pages: int) -> int:
+        module = _with_pages(model, page_size, num_pages)
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: _init(module, 1, page_size, model.dtype)))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+    return size(2) - size(1)
+
+
+def _with_pages(model: LanguageModel, page_size: int, num_pages: int) -> Module:
+    assert isinstance(model.module, Module)
+    cfg = model.module.config.clone()
+    paged = PagedCache.default_config().set(page_size=page_size, num_pages=num_pages)
+    for kind in (ContiguousCache, PagedCache):
+        if find(cfg, kind):
+            replace(cfg, kind, paged)
+    module: Module = cfg.instantiate()
+    return module
+
+
+def _init(module: Module, rows: int, length: int, dtype: str) -> Tree:
+    cache: Tree = module.init_cache(rows, length, dtype)  # type: ignore[attr-defined]
+    return cache
