@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import Placement
 from axlearn_core.training.tokenizer import Tokenizer
 
 
+@runtime_checkable
 class Generating(Protocol):
     """A model that can read tokens one after the other, as `axlearn_layers.CausalLM`."""
 
@@ -35,7 +37,7 @@ class Generating(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A model with its parameters on this machine's devices.
 
@@ -46,6 +48,8 @@ class LanguageModel:
         tokenizer: what its ids mean; None if they stand for no text.
         dtype: of activations and caches.
         vocab_size: of ids, and of scores.
+        placement: of the parameters on several devices; trace what calls the model within
+            `axlearn_core.parallel.placing`. None is one device.
     """
 
     name: str
@@ -54,3 +58,4 @@ class LanguageModel:
     tokenizer: Tokenizer | None
     dtype: str
     vocab_size: int
+    placement: Placement | None = None

@@ -14,6 +14,8 @@ from axlearn_inference.request import Sampling
 TOP = 20
 """How many of the likeliest tokens `draw` tells, at most."""
 
+_BLOCK = 256  # ids
+
 
 class Rules(NamedTuple):
     """`Sampling` of each row, [batch] each."""
@@ -67,6 +69,8 @@ def draw(
 ) -> Drawn:
     """Draws a token per row.
 
+    What no row's rules ask for, such as chance where all are greedy, is compiled and does not run.
+
     Args:
         logits: [batch, vocab] scores.
         rules: of each row.
@@ -77,19 +81,19 @@ def draw(
         mask: [batch, ceil(vocab / 32)] int32, which ids may be drawn; see `Matcher.fill_mask`.
     """
     scores = adjusted(logits, rules, in_prompt=in_prompt, counts=counts, mask=mask)
-    greedy = jnp.argmax(scores, axis=-1)
+    greedy = jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
-    def chance(seed: jax.Array, index: jax.Array, row: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(seed), index)
-        return jax.random.categorical(key, row)
+    def by_chance() -> jax.Array:
+        warm = jnp.maximum(rules.temperature, 1e-6)[:, None]
+        drawn = _chosen_by(_uniform(rules.seed, index), keep_likely(scores / warm, rules))
+        return jnp.where(rules.temperature == 0, greedy, drawn)
 
-    filtered = keep_likely(scores / jnp.maximum(rules.temperature, 1e-6)[:, None], rules)
-    drawn = jax.vmap(chance)(rules.seed, index, filtered)
-    token = jnp.where(rules.temperature == 0, greedy, drawn).astype(jnp.int32)
-    logprobs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    top_logprobs, top_tokens = jax.lax.top_k(logprobs, min(TOP, logits.shape[-1]))
-    chosen = jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
-    return Drawn(token, chosen, top_tokens.astype(jnp.int32), top_logprobs)
+    token = jax.lax.cond(jnp.any(rules.temperature > 0), by_chance, lambda: greedy)
+    logits = logits.astype(jnp.float32)
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    top_logits, top_tokens = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1) - total
+    return Drawn(token, chosen[:, 0], top_tokens.astype(jnp.int32), top_logits - total)
 
 
 def adjusted(
@@ -110,8 +114,8 @@ def adjusted(
         scores -= rules.presence_penalty[:, None] * (counts > 0)
         scores -= rules.frequency_penalty[:, None] * counts
     if mask is not None:
-        ids = jnp.arange(scores.shape[-1])
-        allowed = (mask[:, ids // 32] >> (ids % 32)) & 1
+        bits = (mask[:, :, None] >> jnp.arange(32)) & 1
+        allowed = bits.reshape(mask.shape[0], -1)[:, : scores.shape[-1]]
         scores = jnp.where(allowed == 1, scores, -jnp.inf)
     return scores
 
@@ -119,15 +123,82 @@ def adjusted(
 def keep_likely(scores: jax.Array, rules: Rules) -> jax.Array:
     """Returns the scores, and -inf for ids that top-k, top-p or min-p leave out.
 
-    Top-p counts what top-k leaves. The likeliest id always stays.
+    An id stays if fewer than top_k are likelier; if of those, the ones that are likelier sum to
+    less than top_p; and if it is at least min_p times as likely as the likeliest, which always
+    stays. Of ids with the same score all stay or none.
     """
-    ordered = jnp.sort(scores, axis=-1, descending=True)
-    rank = jnp.arange(scores.shape[-1])
-    ordered = jnp.where(rank < rules.top_k[:, None], ordered, -jnp.inf)
-    probabilities = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(probabilities, axis=-1) - probabilities
-    keep = before < rules.top_p[:, None]
-    keep &= probabilities >= rules.min_p[:, None] * probabilities[:, :1]
-    keep &= rank < rules.top_k[:, None]
-    lowest = jnp.min(jnp.where(keep, ordered, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(scores < lowest, -jnp.inf, scores)
+    vocab = scores.shape[-1]
+    likely = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))  # relative to the likeliest
+
+    def filtered() -> jax.Array:
+        keys = _sortable(scores)
+        lowest = _threshold(keys, jnp.ones_like(likely), rules.top_k.astype(jnp.float32))
+        keep = keys >= lowest[:, None]
+        left = jnp.where(keep, likely, 0.0)
+        least = _threshold(keys, left, rules.top_p * left.sum(axis=-1))
+        return keep & ((keys >= least[:, None]) | (rules.top_p == 1.0)[:, None])
+
+    wanted = jnp.any(rules.top_k < vocab) | jnp.any(rules.top_p < 1.0)
+    keep = jax.lax.cond(wanted, filtered, lambda: jnp.ones(scores.shape, bool))
+    return jnp.where(keep & (likely >= rules.min_p[:, None]), scores, -jnp.inf)
+
+
+def _sortable(x: jax.Array) -> jax.Array:
+    """Returns int32 in the order of float32 numbers."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    return jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+
+
+def _threshold(keys: jax.Array, weights: jax.Array, limit: jax.Array) -> jax.Array:
+    """Returns the least number, [batch], such that keys above it weigh less than the limit.
+
+    By bisection: 32 passes over the vocabulary take a CPU a thirtieth of the time to sort it.
+    """
+    low = jnp.full(keys.shape[0], -(2**31), jnp.int32)
+    high = jnp.full(keys.shape[0], 2**31 - 1, jnp.int32)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        enough = jnp.where(keys > middle[:, None], weights, 0.0).sum(axis=-1) < limit
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    found: jax.Array = jax.lax.fori_loop(0, 32, halve, (low, high))[0]
+    return found
+
+
+def _uniform(seed: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns a number from [0, 1) for each row."""
+
+    def one(seed: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), index))
+
+    return jax.vmap(one)(seed, index)
+
+
+def _chosen_by(chance: jax.Array, scores: jax.Array) -> jax.Array:
+    """Returns the id at which the summed probabilities pass a number from [0, 1).
+
+    One random number per row in place of one per id, which would cost more than all else here.
+    The sum is made in two steps, of blocks and within the block that is passed.
+    """
+    rows, vocab = scores.shape
+    probabilities = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    blocks = jnp.pad(probabilities, ((0, 0), (0, -vocab % _BLOCK))).reshape(rows, -1, _BLOCK)
+    sums = blocks.sum(axis=-1)
+    block, rest = _passed(sums, chance * sums.sum(axis=-1))
+    within = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    return block * _BLOCK + _passed(within, rest)[0]
+
+
+def _passed(weights: jax.Array, amount: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns where the running sum passes an amount, and what is left of it there.
+
+    What weighs nothing is never chosen, however the sums are rounded.
+    """
+    after = jnp.cumsum(weights, axis=-1)
+    passed = (after > amount[:, None]) & (weights > 0)
+    last = weights.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=-1)
+    at = jnp.where(passed.any(axis=-1), jnp.argmax(passed, axis=-1), last).astype(jnp.int32)
+    before = jnp.take_along_axis(after - weights, at[:, None], axis=-1)[:, 0]
+    return at, amount - before

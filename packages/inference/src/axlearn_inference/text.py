@@ -26,6 +26,7 @@ class Detokenizer:
         self._context = list(prompt)  # decoded for what stands before, given already
         self._new: list[int] = []  # since the last end of a character
         self._given = len(_certain(self._decode(prompt))) if prompt else 0
+        self._begun = self._given  # that of the context
 
     def feed(self, token: int) -> str:
         """Returns what is certain with one more id and was not before."""
@@ -47,9 +48,11 @@ class Detokenizer:
 
     def _move_on(self) -> None:
         alone = self._decode(self._new)
-        if alone:  # else these are special ids, which are no context
+        if alone:
             self._context, self._new = self._new, []
-            self._given = len(_certain(alone))
+            self._given = self._begun = len(_certain(alone))
+        elif self._given == self._begun:  # special ids, which are no context
+            self._new = []
 
 
 def _certain(text: str) -> str:

@@ -16,9 +16,7 @@ LONGEST = 64
 
 @pytest.fixture(scope="session")
 def model():
-    cfg = llama(
-        vocab_size=VOCAB, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, hidden_dim=24
-    )
+    cfg = llama(vocab_size=VOCAB, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, hidden_dim=24)
     return language_model(cfg)
 
 

@@ -1,7 +1,6 @@
 """Many texts side by side are the texts that one gets one by one."""
 
 import numpy as np
-import pytest
 
 from axlearn_inference.request import Request, Sampling
 

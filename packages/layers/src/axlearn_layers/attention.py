@@ -13,7 +13,7 @@ from axlearn_core.module.context import Tree
 from axlearn_core.parallel import constrain
 from axlearn_layers.attention_bias import AttentionBias
 from axlearn_layers.attention_layer import AttentionLayer, head_sizes, name_for_remat
-from axlearn_layers.cache import ContiguousCache, KeysAndValues, KVCache
+from axlearn_layers.cache import ContiguousCache, KeysAndValues, KVCache, places_to_store
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Projection
 from axlearn_layers.qkv import FusedQKV, QKVProjection
@@ -69,8 +69,11 @@ class Attention(AttentionLayer):
             self.bias = self.add_child("bias", cfg.bias.set(num_heads=heads))
         self.cache: KVCache | None = None
         if self.qkv.makes_keys:
+            # Nobody knows how far those look to whom keys are offered.
+            window = None if cfg.offers_keys else cfg.mask.reach
             self.cache = self.add_child(
-                "cache", cfg.cache.set(num_kv_heads=kv_heads, head_dim=self.head_dim)
+                "cache",
+                cfg.cache.set(num_kv_heads=kv_heads, head_dim=self.head_dim, window=window),
             )
 
     @no_context
@@ -103,7 +106,8 @@ class Attention(AttentionLayer):
         query, own = self._project(x, info)
         if self.cache is not None:
             assert own is not None
-            cache, own = self.cache.update(cache, own.key, own.value, info.positions)
+            places = places_to_store(info.positions, info.segment_ids)
+            cache, own = self.cache.update(cache, own.key, own.value, places)
         keys = self._keys(own, info)
         context = attention(
             query,

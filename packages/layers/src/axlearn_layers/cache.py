@@ -12,6 +12,11 @@ from axlearn_core.module import Module, no_context
 from axlearn_core.module.context import Tree
 
 
+NOWHERE = 2**30
+"""A position later than any query, at which causal masks do not look: that of slots which hold
+nothing, and of padding, which no cache stores."""
+
+
 class KeysAndValues(NamedTuple):
     """What queries may look at."""
 
@@ -29,6 +34,11 @@ class KVCache(Module):
         num_kv_heads: int = REQUIRED
         head_dim: int = REQUIRED
         value_dim: int | None = None  # None is head_dim
+        # How many of the last tokens a query may see, itself included; None is all of them.
+        window: int | None = None
+
+    # Whether the last tokens are forgotten by going on at an earlier position.
+    rewinds: bool = True
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
@@ -39,6 +49,8 @@ class KVCache(Module):
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
     ) -> tuple[Tree, KeysAndValues]:
         """Stores new keys and values, [batch, seq, ...], at positions [batch, seq].
+
+        Those of a row follow one another; padding comes last, and its position is `NOWHERE`.
 
         Returns:
             The new state, and all that queries may look at. Keys that a mask with `causal()`
@@ -51,14 +63,14 @@ class ContiguousCache(KVCache):
     """One slot for each position up to the longest: slot i holds position i.
 
     What was never written stands at later positions than any query, where causal masks do not
-    look. For the same reason padding at the end of a prompt does no harm: the tokens that follow
-    the prompt overwrite it before they could see it.
+    look. Slots are stored by heads, [batch, num_kv_heads, slots, dim]: in this order attention
+    multiplies them as they lie, and in that of the tokens it would copy all of them first.
     """
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         cfg = self.config
-        shape = (batch_size, max_length, cfg.num_kv_heads)
+        shape = (batch_size, cfg.num_kv_heads, max_length)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
             "key": jnp.zeros((*shape, cfg.head_dim), dtype),
@@ -68,10 +80,23 @@ class ContiguousCache(KVCache):
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
     ) -> tuple[Tree, KeysAndValues]:
-        rows = jnp.arange(key.shape[0])[:, None]
-        keys = state["key"].at[rows, positions].set(key.astype(state["key"].dtype), mode="drop")
-        values = (
-            state["value"].at[rows, positions].set(value.astype(state["value"].dtype), mode="drop")
-        )
-        slots = jnp.arange(keys.shape[1])
-        return {"key": keys, "value": values}, KeysAndValues(keys, values, slots)
+        state = {
+            "key": write_slots(state["key"], key, positions),
+            "value": write_slots(state["value"], value, positions),
+        }
+        keys, values = (state[name].swapaxes(1, 2) for name in ("key", "value"))
+        return state, KeysAndValues(keys, values, jnp.arange(keys.shape[1]))
+
+
+def write_slots(stored: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
+    """Writes [batch, seq, heads, dim] into slots [batch, seq] of [batch, heads, slots, dim].
+
+    What goes to a slot that is not there is dropped.
+    """
+    rows = jnp.arange(new.shape[0])[:, None]
+    return stored.at[rows, :, slots].set(new.astype(stored.dtype), mode="drop")
+
+
+def places_to_store(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """Returns the positions [batch, seq] at which a cache stores tokens; padding has none."""
+    return positions if segment_ids is None else jnp.where(segment_ids > 0, positions, NOWHERE)

@@ -12,7 +12,7 @@ from axlearn_core.kernels import attention
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
 from axlearn_layers.attention_layer import AttentionLayer, name_for_remat
-from axlearn_layers.cache import ContiguousCache, KVCache
+from axlearn_layers.cache import ContiguousCache, KVCache, places_to_store
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Axes, Dims, Linear, Projection
 from axlearn_layers.norms import Norm, RMSNorm
@@ -78,7 +78,12 @@ class LatentAttention(AttentionLayer):
         # One key for all heads, of which the value is a part.
         self.cache: KVCache = self.add_child(
             "cache",
-            cfg.cache.set(num_kv_heads=1, head_dim=cfg.kv_rank + cfg.rotary_dim, value_dim=0),
+            cfg.cache.set(
+                num_kv_heads=1,
+                head_dim=cfg.kv_rank + cfg.rotary_dim,
+                value_dim=0,
+                window=cfg.mask.reach,
+            ),
         )
 
     def forward(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
@@ -108,7 +113,8 @@ class LatentAttention(AttentionLayer):
         cfg = self.config
         latent, rotary_key = self._latent(x, info.positions)
         cached = jnp.concatenate([latent[:, :, None], rotary_key], axis=-1)
-        cache, seen = self.cache.update(cache, cached, cached[..., :0], info.positions)
+        places = places_to_store(info.positions, info.segment_ids)
+        cache, seen = self.cache.update(cache, cached, cached[..., :0], places)
         key = seen.key.astype(x.dtype)
 
         weight = self.kv_up.weight().astype(x.dtype)  # [kv_rank, heads, content + value]

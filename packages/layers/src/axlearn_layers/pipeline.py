@@ -44,6 +44,7 @@ from axlearn_layers.stack import (
     Remat,
     Stack,
     StackedLayer,
+    extend_layers,
     stacked_cache,
     unrolled_layers,
     with_remat,
@@ -265,11 +266,9 @@ class Pipeline(Stack):
         return stacked_cache(one, self.config.num_layers)
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
-        def body(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
-            return self.layer.extend(x, cache, info)
-
         state = self.as_repeated(self._state())
-        return scan_layers(self.layer, body, x, cache, count=self.config.num_layers, state=state)
+        count = self.config.num_layers
+        return extend_layers(self.layer, x, cache, info, count=count, state=state)
 
     def _chunk(self, x: jax.Array, params: Tree, rows: _Rows, work: Work) -> jax.Array:
         """Computes one chunk of a stage's layers for one microbatch."""

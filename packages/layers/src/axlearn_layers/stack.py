@@ -108,10 +108,7 @@ class Repeat(Stack):
         return stacked_cache(one, self.config.num_layers)
 
     def extend(self, x: jax.Array, cache: Tree, info: SequenceInfo) -> tuple[jax.Array, Tree]:
-        def body(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
-            return self.layer.extend(x, cache, info)
-
-        return scan_layers(self.layer, body, x, cache, count=self.config.num_layers)
+        return extend_layers(self.layer, x, cache, info, count=self.config.num_layers)
 
 
 class LayerList(Stack):
@@ -196,6 +193,40 @@ def stacked_cache(one: Tree, count: int) -> Tree:
     """Returns the cache of `count` layers that have one like this each."""
     stacked: Tree = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), one)
     return stacked
+
+
+def extend_layers(
+    layer: SequenceLayer,
+    x: jax.Array,
+    cache: Tree,
+    info: SequenceInfo,
+    *,
+    count: int,
+    state: Tree | None = None,
+) -> tuple[jax.Array, Tree]:
+    """Extends through `count` copies of a layer, whose caches are stacked; see `scan_layers`."""
+
+    def collect(x: jax.Array, cache: Tree) -> tuple[jax.Array, Tree]:
+        return layer.extend(x, cache, info)
+
+    def overwrite(carry: tuple[jax.Array, Tree], index: jax.Array) -> tuple[Any, None]:
+        def own(leaf: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
+
+        def put(leaf: jax.Array, own: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_index_in_dim(leaf, own, index, axis=0)
+
+        x, caches = carry
+        x, new = layer.extend(x, jax.tree.map(own, caches), info)
+        return (x, jax.tree.map(put, caches, new)), None
+
+    if info.memory is not None:  # a cache that had no arrays gets some
+        return scan_layers(layer, collect, x, cache, count=count, state=state)
+    # Carried, the caches stay where they are; a loop that collects them writes all anew.
+    carry, _ = scan_layers(
+        layer, overwrite, (x, cache), jnp.arange(count), count=count, state=state
+    )
+    return carry
 
 
 def unrolled_layers(layer: SequenceLayer) -> Iterator[StackedLayer]:

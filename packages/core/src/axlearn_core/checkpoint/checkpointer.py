@@ -324,15 +324,43 @@ def restore(folder: Path, like: Any) -> Any:
     Raises:
         CheckpointError: if the checkpoint holds other arrays than `like`.
     """
+    return _read(folder, like, whole=True)
+
+
+def restore_part(folder: Path, like: Any) -> Any:
+    """Reads those arrays of a train state that are in a tree, and no byte of the others.
+
+    Args:
+        folder: of an intact checkpoint.
+        like: as that of `restore`, with None for what is not wanted. An array comes in the dtype
+            that is asked for, cast as it is read.
+
+    Raises:
+        CheckpointError: if an array is not there, or has another shape.
+    """
+    return _read(folder, like, whole=False)
+
+
+def _read(folder: Path, like: Any, *, whole: bool) -> Any:
     import orbax.checkpoint as ocp
 
     folder = folder.absolute()
     wanted = flatten_state(like)
     with ocp.Checkpointer(_handler()) as reader:
-        held = reader.metadata(folder / STATE)
-        _check_same_arrays(folder, held.item_metadata, wanted)
+        held = reader.metadata(folder / STATE).item_metadata
+        if whole:
+            _check_same_arrays(folder, held, wanted)
+        else:
+            asked = {
+                n: jax.ShapeDtypeStruct(x.shape, held[n].dtype)
+                for n, x in wanted.items()
+                if n in held
+            }
+            _check_same_arrays(folder, {n: held[n] for n in asked}, {**wanted, **asked})
         arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
-        args = ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        args = ocp.args.PyTreeRestore(
+            item=wanted, restore_args=arguments, partial_restore=not whole
+        )
         arrays = reader.restore(folder / STATE, args=args)
     leaves = [arrays[name] for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

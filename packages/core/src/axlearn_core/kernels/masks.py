@@ -79,6 +79,11 @@ class Mask(Word):
         """
         return True
 
+    @property
+    def reach(self) -> int | None:
+        """How many of the last positions a query sees at most, its own included; None is all."""
+        return None
+
     def allows(self, grid: Grid) -> Any:
         """Returns booleans that broadcast to [(batch,) query, key]."""
         raise NotImplementedError
@@ -187,6 +192,10 @@ class Window(Mask):
     def includes_self(self) -> bool:
         return True
 
+    @property
+    def reach(self) -> int | None:
+        return self.size
+
     def allows(self, grid: Grid) -> Any:
         return abs(grid.query - grid.key) < self.size
 
@@ -236,6 +245,10 @@ class Chunk(Mask):
     @property
     def is_relative(self) -> bool:
         return False
+
+    @property
+    def reach(self) -> int | None:
+        return self.size
 
     def allows(self, grid: Grid) -> Any:
         return _quotient(grid.query, self.size) == _quotient(grid.key, self.size)
@@ -296,6 +309,11 @@ class And(Mask):
     def includes_self(self) -> bool:
         return all(mask.includes_self for mask in self.masks)
 
+    @property
+    def reach(self) -> int | None:
+        known = [mask.reach for mask in self.masks if mask.reach is not None]
+        return min(known, default=None)
+
     def allows(self, grid: Grid) -> Any:
         return functools.reduce(operator.and_, (mask.allows(grid) for mask in self.masks))
 
@@ -326,6 +344,11 @@ class Or(Mask):
     @property
     def includes_self(self) -> bool:
         return any(mask.includes_self for mask in self.masks)
+
+    @property
+    def reach(self) -> int | None:
+        known = [mask.reach for mask in self.masks if mask.reach is not None]
+        return max(known) if len(known) == len(self.masks) else None
 
     def allows(self, grid: Grid) -> Any:
         return functools.reduce(operator.or_, (mask.allows(grid) for mask in self.masks))

@@ -41,7 +41,7 @@ class PagedCache(KVCache):
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
         cfg = self.config
         pages = batch_size * -(-max_length // cfg.page_size)
-        shape = (cfg.num_pages or pages, cfg.page_size, cfg.num_kv_heads)
+        shape = (cfg.num_pages or pages, cfg.num_kv_heads, cfg.page_size)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
             "key": jnp.zeros((*shape, cfg.head_dim), dtype),
@@ -60,10 +60,11 @@ class PagedCache(KVCache):
         slot = positions % size
 
         def written(old: jax.Array, new: jax.Array) -> jax.Array:
-            return old.at[page, slot].set(new.astype(old.dtype), mode="drop")
+            return old.at[page, :, slot].set(new.astype(old.dtype), mode="drop")
 
-        def read(pages: jax.Array) -> jax.Array:
-            return pages[table].reshape(rows, -1, *pages.shape[2:])
+        def read(pool: jax.Array) -> jax.Array:
+            by_head = pool[table].swapaxes(1, 2)  # [rows, heads, pages, size, dim]
+            return by_head.reshape(*by_head.shape[:2], -1, pool.shape[-1]).swapaxes(1, 2)
 
         state = {"key": written(state["key"], key), "value": written(state["value"], value)}
         slots = jnp.arange(table.shape[1] * size)
