@@ -3,17 +3,6 @@
 from axlearn_inference.engine.adapters import Adapters
 from axlearn_inference.engine.async_engine import AsyncEngine
 from axlearn_inference.engine.engine import Engine, Stats
-from axlearn_inference.engine.errors import DeadlineExceeded, Draining, EngineError, QueueFull
 from axlearn_inference.engine.handover import Handover
 
-__all__ = [
-    "Adapters",
-    "AsyncEngine",
-    "DeadlineExceeded",
-    "Draining",
-    "Engine",
-    "EngineError",
-    "Handover",
-    "QueueFull",
-    "Stats",
-]
+__all__ = ["Adapters", "AsyncEngine", "Engine", "Handover", "Stats"]

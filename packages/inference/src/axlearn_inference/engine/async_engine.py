@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from axlearn_inference.engine.engine import Engine, Stats
-from axlearn_inference.engine.errors import Draining, EngineError
+from axlearn_inference.errors import Closed, EngineError
 from axlearn_inference.request import Request, Token
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class AsyncEngine:
 
     async def stream(
         self, request: Request, *, timeout: float | None = None
-    ) -> AsyncIterator[Token]:
+    ) -> AsyncGenerator[Token, None]:
         """Yields a request's tokens. A caller that goes away cancels it.
 
         Args:
@@ -62,7 +62,7 @@ class AsyncEngine:
         Raises:
             QueueFull: if too many wait.
             DeadlineExceeded: if the time is over.
-            Draining: if nothing new is taken.
+            Closed: if nothing new is taken.
             EngineError: if the engine failed, or is closed.
             UserError: if it cannot be served.
         """
@@ -96,18 +96,23 @@ class AsyncEngine:
         """See `Engine.stats`."""
         return self._engine.stats()
 
+    def adapters(self) -> Sequence[str]:
+        """Returns the names of the LoRA adapters that requests may ask for."""
+        adapters = self._engine.adapters
+        return [] if adapters is None else adapters.names
+
     async def drain(self) -> None:
         """Takes nothing new, and returns when all texts are done."""
         drained: Future[None] = await asyncio.wrap_future(self._enqueue(self._begin_draining))
         # Shielded: several may wait for it, and one may go away.
         await asyncio.shield(asyncio.wrap_future(drained))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the thread after the current step; texts that are not done end in an error."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join)
 
     def _enqueue(self, function: Callable[[], Any]) -> Future[Any]:
         call = _Call(function, Future())
@@ -121,7 +126,7 @@ class AsyncEngine:
     # What follows runs in the thread.
 
     def _run(self) -> None:
-        failure = EngineError("the engine is closed")
+        failure: EngineError = Closed("the engine is closed")
         try:
             while not self._closed:
                 self._iterate()
@@ -147,7 +152,7 @@ class AsyncEngine:
         self, request: Request, timeout: float | None, receive: Callable[[Outcome], None]
     ) -> int:
         if self._drained is not None:
-            raise Draining("the engine is being stopped and takes no new request")
+            raise Closed("the engine is being stopped and takes no new request")
         handle = self._engine.submit(request, timeout=timeout)
         self._receivers[handle] = receive
         return handle

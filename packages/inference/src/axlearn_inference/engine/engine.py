@@ -15,13 +15,13 @@ from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_inference.engine.adapters import Adapters
 from axlearn_inference.engine.batch import draw_inputs, fill_inputs, token_of
 from axlearn_inference.engine.buckets import Buckets, Shape
-from axlearn_inference.engine.errors import DeadlineExceeded, EngineError
-from axlearn_inference.engine.handover import Handover, put_contents, take_contents
+from axlearn_inference.engine.handover import Contents, Handover
 from axlearn_inference.engine.pages import PagePool
 from axlearn_inference.engine.paging import bytes_per_page, paged
 from axlearn_inference.engine.programs import Programs, StepInputs, unused_inputs
 from axlearn_inference.engine.scheduler import Scheduler, Work
 from axlearn_inference.engine.sequence import Sequence
+from axlearn_inference.errors import DeadlineExceeded, EngineError
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Token
 from axlearn_inference.sampling import Drawn
@@ -41,6 +41,11 @@ class Stats(NamedTuple):
     tokens: int  # generated
     preemptions: int
     programs: int  # compiled
+
+    @property
+    def cache_used(self) -> float:
+        """The fraction of the pages that requests use."""
+        return self.pages_used / (self.pages_used + self.pages_free + self.pages_kept)
 
 
 class Engine(Configurable):
@@ -81,9 +86,10 @@ class Engine(Configurable):
         self.adapters = adapters
         self._clock = clock
         pages = _num_pages(cfg, self.model)
-        module, self._axes = paged(self.model, cfg.page_size, pages)
+        module, axes = paged(self.model, cfg.page_size, pages)
         self._cache = module.init_cache(cfg.slots, cfg.max_length, model.dtype)
-        self._programs = Programs(module, self._axes.rows, model.vocab_size)
+        self._programs = Programs(module, axes.rows, model.vocab_size)
+        self._contents = Contents(axes)
         self._scheduler = Scheduler(
             PagePool(pages, cfg.page_size),
             slots=cfg.slots,
@@ -91,7 +97,7 @@ class Engine(Configurable):
             queue_size=cfg.queue_size,
         )
         # A recurrent state is that of a whole text: pages of its beginning do not give it.
-        self._scheduler.shares_prefixes = not self._axes.keeps_rows
+        self._scheduler.shares_prefixes = not axes.keeps_rows
         self._buckets = Buckets(
             slots=cfg.slots,
             prefill_tokens=cfg.prefill_tokens,
@@ -206,7 +212,7 @@ class Engine(Configurable):
         if sequence is None or sequence.slot is None or not sequence.computed:
             raise UserError(f"request {handle} is not running here; submit it to the other engine")
         pages = sequence.pages[: self._filled_pages(sequence)]
-        contents = take_contents(self._cache, self._axes, sequence.slot, pages)
+        contents = self._contents.take(self._cache, sequence.slot, pages)
         self.cancel(handle)
         left = sequence.deadline - self._clock()
         return Handover(
@@ -271,7 +277,7 @@ class Engine(Configurable):
     def _place(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
         pages = sequence.pages[: self._filled_pages(sequence)]
-        self._cache = put_contents(self._cache, self._axes, sequence.slot, pages, sequence.carried)
+        self._cache = self._contents.put(self._cache, sequence.slot, pages, sequence.carried)
         sequence.carried = None
 
     def _filled_pages(self, sequence: Sequence) -> int:

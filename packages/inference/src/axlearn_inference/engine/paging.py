@@ -10,22 +10,22 @@ from axlearn_core.config import find, replace
 from axlearn_core.module import Module
 from axlearn_core.module.context import Tree
 from axlearn_inference.caches import PagedCache
-from axlearn_inference.engine.rows import Axes, axes_of
+from axlearn_inference.caches.rows import RowAxes, row_axes
 from axlearn_inference.model import LanguageModel
 from axlearn_layers import ContiguousCache
 
 
 class CacheAxes(NamedTuple):
-    """Where each leaf of a cache has its rows and its pages; -1 is nowhere."""
+    """Where each array of a cache has its rows and its pages."""
 
-    rows: Axes
-    pages: Axes
+    rows: RowAxes
+    pages: RowAxes
 
     @property
     def keeps_rows(self) -> bool:
         """Whether a sequence is more than its pages and its length, as a recurrent state is."""
         own = {name: axes for name, axes in self.rows.items() if name != "length"}
-        return any(axis >= 0 for axis in jax.tree.leaves(own))
+        return any(axis is not None for axis in jax.tree.leaves(own))
 
 
 def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module, CacheAxes]:
@@ -36,8 +36,8 @@ def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module,
     """
     module = _with_pages(model, page_size, num_pages)
     return module, CacheAxes(
-        axes_of(lambda rows: _init(module, rows, page_size, model.dtype)),
-        axes_of(lambda n: _init(_with_pages(model, page_size, n), 1, page_size, model.dtype)),
+        row_axes(lambda rows: _init(module, rows, page_size, model.dtype)),
+        row_axes(lambda n: _init(_with_pages(model, page_size, n), 1, page_size, model.dtype)),
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from axlearn_core.module import functional
 from axlearn_core.module.context import Tree
 from axlearn_inference.caches import PAGE_TABLE
+from axlearn_inference.caches.rows import RowAxes, RowAxis, put_rows, take_rows
 from axlearn_inference.engine.buckets import Shape
-from axlearn_inference.engine.rows import Axes, put_rows, take_rows
 from axlearn_inference.model import Generating
 from axlearn_inference.request import Sampling
 from axlearn_inference.sampling import Drawn, Rules, draw, rules
@@ -57,7 +57,7 @@ def unused_inputs(shape: Shape, *, slots: int, num_pages: int, adapters: bool) -
 
 
 def step(
-    module: Generating, axes: Axes, variables: Tree, cache: Tree, inputs: StepInputs
+    module: Generating, axes: RowAxes, variables: Tree, cache: Tree, inputs: StepInputs
 ) -> tuple[jax.Array, Tree]:
     """Reads ids and returns the scores of what follows the last of each row, [rows, vocab].
 
@@ -67,10 +67,11 @@ def step(
     taken = take_rows(cache, axes, inputs.slots)
     empty = module.init_cache(rows, 1, "float32")
 
-    def begin(leaf: jax.Array, axis: int, empty: jax.Array) -> jax.Array:
-        if axis < 0:
+    def begin(leaf: jax.Array, at: RowAxis, empty: jax.Array) -> jax.Array:
+        if at.axis is None:
             return leaf
-        begins = jnp.expand_dims(inputs.starts == 0, [i for i in range(leaf.ndim) if i != axis])
+        others = [i for i in range(leaf.ndim) if i != at.axis]
+        begins = jnp.expand_dims(inputs.starts == 0, others)
         return jnp.where(begins, empty.astype(leaf.dtype), leaf)
 
     own = {**jax.tree.map(begin, taken, axes, empty), "length": inputs.starts}
@@ -94,7 +95,7 @@ class Programs:
         vocab_size: of scores.
     """
 
-    def __init__(self, module: Generating, axes: Axes, vocab_size: int):
+    def __init__(self, module: Generating, axes: RowAxes, vocab_size: int):
         self._vocab_size = vocab_size
         self._step = jax.jit(partial(step, module, axes), donate_argnums=1)
         self._draw = jax.jit(_draw)

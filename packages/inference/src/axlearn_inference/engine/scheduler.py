@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from axlearn_inference.engine.errors import EngineError, QueueFull
 from axlearn_inference.engine.pages import PagePool
 from axlearn_inference.engine.sequence import Sequence
+from axlearn_inference.errors import EngineError, QueueFull
 
 
 class Work(NamedTuple):
