@@ -58,6 +58,7 @@ class PagedCache(KVCache):
             table = jnp.arange(pool // rows * rows).reshape(rows, -1)
         page = jnp.take_along_axis(table, positions // size, axis=1, mode="fill", fill_value=pool)
         slot = positions % size
+        slots = jnp.arange(table.shape[1] * size)
 
         def written(old: Pool, new: jax.Array) -> Pool:
             at = old.array.at[(*old.layer_like(page), page, slice(None), slot)]
@@ -66,8 +67,7 @@ class PagedCache(KVCache):
         def read(pool: Pool) -> jax.Array:
             found = pool.array[(*pool.layer_like(table), table)]
             by_head = found.swapaxes(1, 2)  # [rows, heads, pages, size, dim]
-            return by_head.reshape(*by_head.shape[:2], -1, found.shape[-1]).swapaxes(1, 2)
+            return by_head.reshape(*by_head.shape[:2], slots.size, found.shape[-1]).swapaxes(1, 2)
 
         state = {"key": written(state["key"], key), "value": written(state["value"], value)}
-        slots = jnp.arange(table.shape[1] * size)
         return state, KeysAndValues(read(state["key"]), read(state["value"]), slots)

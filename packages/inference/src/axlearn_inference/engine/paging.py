@@ -10,7 +10,7 @@ from axlearn_core.config import find, replace
 from axlearn_core.module import Module
 from axlearn_core.module.context import Tree
 from axlearn_inference.caches import PagedCache
-from axlearn_inference.caches.rows import RowAxes, row_axes
+from axlearn_inference.caches.rows import RowAxes, RowAxis, row_axes
 from axlearn_inference.model import LanguageModel
 from axlearn_layers import ContiguousCache
 
@@ -25,7 +25,8 @@ class CacheAxes(NamedTuple):
     def keeps_rows(self) -> bool:
         """Whether a sequence is more than its pages and its length, as a recurrent state is."""
         own = {name: axes for name, axes in self.rows.items() if name != "length"}
-        return any(axis is not None for axis in jax.tree.leaves(own))
+        leaves = jax.tree.leaves(own, is_leaf=lambda node: isinstance(node, RowAxis))
+        return any(leaf.axis is not None for leaf in leaves)
 
 
 def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module, CacheAxes]:
