@@ -122,7 +122,7 @@ def test_a_step_that_fails_fails_all_who_wait(run, monkeypatch):
         await anext(stream)
         await engine.call(lambda inner: monkeypatch.setattr(inner, "step", fail))
         for waits in (stream, engine.stream(Request((1,), 2, GREEDY))):
-            with pytest.raises(EngineError, match="engine failed: .*out of memory"):
+            with pytest.raises(EngineError, match=r"engine failed: .*out of memory"):
                 async for _ in waits:
                     pass
 

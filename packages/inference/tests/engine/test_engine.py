@@ -177,6 +177,10 @@ def test_what_cannot_be_served_is_refused(make_engine):
     engine = make_engine(queue_size=1)
     with pytest.raises(UserError, match=r"64 tokens, and prompt and text have at most 64"):
         engine.submit(Request(tuple([0] * 64)))
+    with pytest.raises(UserError, match="ids must be from 0 to 66, got 67"):
+        engine.submit(Request((1, 67)))
+    with pytest.raises(UserError, match=r"top_logprobs \(=21\) must be from 0 to 20"):
+        engine.submit(Request((1,), top_logprobs=21))
     with pytest.raises(UserError, match="tiny has no tokenizer, so stop strings"):
         engine.submit(Request((1,), stop=("x",)))
     with pytest.raises(UserError, match="no adapter 'x': this engine has none"):

@@ -28,8 +28,8 @@ def compute(scheduler, plan):
     """What an engine does, with a made-up token. Returns the sequences that are done."""
     done = []
     for work in plan.work:
-        assert work.count <= work.sequence.missing
-        assert work.sequence.computed + work.count <= len(work.sequence.pages) * SIZE
+        assert work.length <= work.sequence.missing
+        assert work.sequence.computed + work.length <= len(work.sequence.pages) * SIZE
         scheduler.computed(work)
     for work in plan.work:
         if work.draws and work.sequence.append(Token(7)).finish:
@@ -42,11 +42,11 @@ def test_decoding_goes_on_beside_chunks_of_a_prompt():
     plans = scheduler()
     plans.submit(sequence(0, prompt=8))
     plans.submit(sequence(1, prompt=20))
-    assert [(w.sequence.number, w.count, w.draws) for w in compute_next(plans)] == [
+    assert [(w.sequence.number, w.length, w.draws) for w in compute_next(plans)] == [
         (0, 8, True),
         (1, 8, False),
     ]
-    assert [(w.sequence.number, w.count, w.draws) for w in compute_next(plans)] == [
+    assert [(w.sequence.number, w.length, w.draws) for w in compute_next(plans)] == [
         (0, 1, True),
         (1, 12, True),
     ]
@@ -87,7 +87,7 @@ def test_a_shared_prompt_is_computed_but_once_and_its_last_id_by_each():
     twin = sequence(5, prompt=8)
     plans.submit(twin)
     work = plans.plan().work[-1]
-    assert (work.sequence, work.count, work.draws) == (twin, 4, True)
+    assert (work.sequence, work.length, work.draws) == (twin, 4, True)
     assert plans.found == 4
 
 
@@ -97,7 +97,7 @@ def test_models_with_recurrent_states_share_nothing():
     plans.submit(sequence(5, prompt=8))
     compute(plans, plans.plan())
     plans.submit(sequence(5, prompt=8))
-    assert plans.plan().work[-1].count == 8
+    assert plans.plan().work[-1].length == 8
 
 
 def test_a_full_queue_refuses():

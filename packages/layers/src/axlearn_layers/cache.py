@@ -129,7 +129,8 @@ def cache_of_layer(stacked: Tree, index: jax.Array) -> Tree:
     def one(leaf: jax.Array | Pool) -> jax.Array | Pool:
         if isinstance(leaf, Pool):
             return Pool(leaf.array, (*leaf.layer, index))
-        return jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
+        part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
+        return part
 
     cache: Tree = jax.tree.map(one, stacked, is_leaf=_is_pool)
     return cache
@@ -142,7 +143,8 @@ def with_cache_of_layer(stacked: Tree, index: jax.Array, new: Tree) -> Tree:
         if isinstance(leaf, Pool):
             assert isinstance(new, Pool)
             return Pool(new.array, leaf.layer)
-        return jax.lax.dynamic_update_index_in_dim(leaf, new, index, axis=0)
+        whole: jax.Array = jax.lax.dynamic_update_index_in_dim(leaf, new, index, axis=0)
+        return whole
 
     caches: Tree = jax.tree.map(changed, stacked, new, is_leaf=_is_pool)
     return caches

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +31,7 @@ class PagedCache(KVCache):
         page_size: int = 16  # positions
         num_pages: int | None = None  # of the pool; None: enough for all rows of full length
 
-    def __init__(self, config: Config, **place: object):
+    def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         if config.page_size < 1 or (config.num_pages is not None and config.num_pages < 1):
             raise ConfigError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace as with_fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from axlearn_core.checkpoint import choose, parameters_of, read_array, read_manifest
 from axlearn_core.config import ConfigError, replace
 from axlearn_core.errors import UserError
-from axlearn_core.module import Module
+from axlearn_core.module import Layer, Module
 from axlearn_core.module.context import Tree
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.saved_run import saved_config
-from axlearn_inference.model import LanguageModel
+from axlearn_inference.model import Generating, LanguageModel
 from axlearn_layers import LoRA, MultiLoRA, Projection
 from axlearn_layers.adapter import Adapter
 
@@ -54,10 +54,10 @@ class Adapters:
         around = partial(MultiLoRA.default_config().set, num_adapters=places, rank=rank)
         # Each adapter's own alpha / rank goes into its B.
         replace(cfg, Projection, lambda old: around(inner=old, alpha=float(rank)))
-        module: Module = cfg.instantiate()
+        module: Layer = cfg.instantiate()
         self._specs: Tree = module.parameter_specs()
         self.variables: Tree = _wrapped(module, model.variables, self._specs, model.dtype)
-        self.model = with_fields(model, module=module, variables=self.variables)
+        self.model = with_fields(model, module=cast(Generating, module), variables=self.variables)
         self._rank = rank
         self._projections = dict(_within(module, MultiLoRA))
         self._free = list(reversed(range(places)))
@@ -196,7 +196,8 @@ class Adapters:
 
 @partial(jax.jit, static_argnums=3, donate_argnums=0)
 def _put(leaf: jax.Array, place: int, new: jax.Array, axis: int) -> jax.Array:
-    return jax.lax.dynamic_update_index_in_dim(leaf, new, place, axis)
+    changed: jax.Array = jax.lax.dynamic_update_index_in_dim(leaf, new, place, axis)
+    return changed
 
 
 def _wrapped(module: Module, state: Tree, specs: Tree, dtype: str) -> Tree:

@@ -52,14 +52,12 @@ def draw_inputs(
     return tuple(samplings), index, DrawOptions(in_prompt, counts, mask)
 
 
-def token_of(drawn: Drawn, row: int, top_logprobs: int | None) -> Token:
-    """Returns what was drawn for a row."""
-    token = int(drawn.token[row])
-    if top_logprobs is None:
+def token_of(token: int, told: Drawn | None, row: int, top_logprobs: int | None) -> Token:
+    """Returns a drawn id, and of what is told of it as much as its request asks for."""
+    if told is None or top_logprobs is None:
         return Token(token)
-    top = zip(drawn.top_tokens[row], drawn.top_logprobs[row], strict=True)
-    likeliest = tuple((int(id_), float(logprob)) for id_, logprob in top)[:top_logprobs]
-    return Token(token, float(drawn.logprob[row]), likeliest)
+    pairs = zip(told.top_tokens[row].tolist(), told.top_logprobs[row].tolist(), strict=True)
+    return Token(token, float(told.logprob[row]), tuple(pairs)[:top_logprobs])
 
 
 def _penalises(sampling: Sampling) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.errors import UserError
@@ -24,7 +25,7 @@ from axlearn_inference.engine.sequence import Sequence
 from axlearn_inference.errors import DeadlineExceeded, EngineError
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Token
-from axlearn_inference.sampling import Drawn
+from axlearn_inference.sampling import TOP, Drawn
 from axlearn_inference.text import TextStream
 
 
@@ -81,6 +82,11 @@ class Engine(Configurable):
         super().__init__(config)
         cfg = self.config
         _check(cfg)
+        if model.placement is not None and model.placement.mesh.size > 1:
+            raise UserError(
+                f"{model.name} lies on {model.placement.mesh.size} devices, and an engine computes "
+                'on one; load the model with the override mesh_shape={"data": 1}'
+            )
         use_compile_cache(cfg.compile_cache)
         self.model = model if adapters is None else adapters.model
         self.adapters = adapters
@@ -88,7 +94,7 @@ class Engine(Configurable):
         pages = _num_pages(cfg, self.model)
         module, axes = paged(self.model, cfg.page_size, pages)
         self._cache = module.init_cache(cfg.slots, cfg.max_length, model.dtype)
-        self._programs = Programs(module, axes.rows, model.vocab_size)
+        self._programs = Programs(module, axes.rows, model.vocab_size, model.placement)
         self._contents = Contents(axes)
         self._scheduler = Scheduler(
             PagePool(pages, cfg.page_size),
@@ -125,17 +131,9 @@ class Engine(Configurable):
 
         Raises:
             QueueFull: if too many wait.
-            UserError: if it cannot be served: too long, an unknown adapter, stop strings without
-                a tokenizer.
+            UserError: if it cannot be served, as one that is too long, or names an unknown adapter.
         """
-        length = self.config.max_length
-        if len(request.prompt) >= length:
-            raise UserError(
-                f"the prompt has {len(request.prompt)} tokens, and prompt and text have at most "
-                f"{length} (max_length)"
-            )
-        if request.stop and self.model.tokenizer is None:
-            raise UserError(f"{self.model.name} has no tokenizer, so stop strings mean nothing")
+        _check_request(request, self.model, self.config.max_length)
         sequence = self._sequence(request, timeout)
         if request.constraint is not None:
             sequence.matcher = request.constraint.matcher()
@@ -287,7 +285,7 @@ class Engine(Configurable):
         """Yields what goes into one call of the model: numbers of ids that are padded alike."""
         groups: dict[int, list[Work]] = {}
         for each in work:
-            groups.setdefault(self._buckets.ids(each.count), []).append(each)
+            groups.setdefault(self._buckets.ids(each.length), []).append(each)
         for ids, group in groups.items():
             size = self._buckets.most_rows(ids)
             for begin in range(0, len(group), size):
@@ -296,8 +294,8 @@ class Engine(Configurable):
     def _call(self, works: list[Work]) -> Drawn | None:
         """Computes ids, and draws if a token follows any of them. Waits for neither."""
         size = self.config.page_size
-        pages = max(-(-(work.sequence.computed + work.count) // size) for work in works)
-        ids = self._buckets.ids(works[0].count)
+        pages = max(-(-(work.sequence.computed + work.length) // size) for work in works)
+        ids = self._buckets.ids(works[0].length)
         inputs = self._unused(self._buckets.fit(len(works), ids, pages))
         fill_inputs(inputs, works)
         if inputs.adapters is not None and self.adapters is not None:
@@ -306,7 +304,7 @@ class Engine(Configurable):
         logits, self._cache = self._programs.step(self._variables, self._cache, inputs)
         for work in works:
             self._scheduler.computed(work)
-            self._computed += work.count
+            self._computed += work.length
         if not any(work.draws for work in works):
             return None
         # What constraints allow is found out while the device computes the scores.
@@ -314,14 +312,15 @@ class Engine(Configurable):
 
     def _collect(self, works: list[Work], drawn: Drawn) -> Iterator[tuple[int, Token]]:
         """Waits for what was drawn, and adds it to the texts."""
-        wants_more = any(work.sequence.request.top_logprobs is not None for work in works)
-        fetched = jax.device_get(drawn if wants_more else Drawn(drawn.token, None, None, None))
+        ids = np.asarray(drawn.token).tolist()
+        told = None
+        if any(work.sequence.request.top_logprobs is not None for work in works):
+            told = jax.device_get(drawn)
         for row, (sequence, _, draws) in enumerate(works):
             if not draws:
                 continue
-            token = token_of(fetched, row, sequence.request.top_logprobs)
             self._tokens += 1
-            token = sequence.append(token)
+            token = sequence.append(token_of(ids[row], told, row, sequence.request.top_logprobs))
             if token.finish is not None:
                 self.cancel(sequence.number)
             yield sequence.number, token
@@ -341,6 +340,21 @@ def _check(cfg: Engine.Config) -> None:
             raise ConfigError(f"{name} (={getattr(cfg, name)}) must be at least 1")
     if not 0 < cfg.memory <= 1:
         raise ConfigError(f"memory (={cfg.memory}) is a fraction, above 0 and at most 1")
+
+
+def _check_request(request: Request, model: LanguageModel, max_length: int) -> None:
+    if len(request.prompt) >= max_length:
+        raise UserError(
+            f"the prompt has {len(request.prompt)} tokens, and prompt and text have at most "
+            f"{max_length} (max_length)"
+        )
+    strange = [token for token in request.prompt if not 0 <= token < model.vocab_size]
+    if strange:
+        raise UserError(f"ids must be from 0 to {model.vocab_size - 1}, got {strange[0]}")
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= TOP:
+        raise UserError(f"top_logprobs (={request.top_logprobs}) must be from 0 to {TOP}")
+    if request.stop and model.tokenizer is None:
+        raise UserError(f"{model.name} has no tokenizer, so stop strings mean nothing")
 
 
 def _num_pages(cfg: Engine.Config, model: LanguageModel) -> int:

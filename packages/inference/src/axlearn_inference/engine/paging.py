@@ -8,10 +8,9 @@ import jax
 
 from axlearn_core.config import find, replace
 from axlearn_core.module import Module
-from axlearn_core.module.context import Tree
 from axlearn_inference.caches import PagedCache
 from axlearn_inference.caches.rows import RowAxes, RowAxis, row_axes
-from axlearn_inference.model import LanguageModel
+from axlearn_inference.model import Generating, LanguageModel
 from axlearn_layers import ContiguousCache
 
 
@@ -29,7 +28,7 @@ class CacheAxes(NamedTuple):
         return any(leaf.axis is not None for leaf in leaves)
 
 
-def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module, CacheAxes]:
+def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Generating, CacheAxes]:
     """Returns the module with one pool of pages instead of caches as long as the longest text.
 
     It takes the same parameters. What wraps a contiguous cache, such as one of fewer bits, then
@@ -37,8 +36,8 @@ def paged(model: LanguageModel, page_size: int, num_pages: int) -> tuple[Module,
     """
     module = _with_pages(model, page_size, num_pages)
     return module, CacheAxes(
-        row_axes(lambda rows: _init(module, rows, page_size, model.dtype)),
-        row_axes(lambda n: _init(_with_pages(model, page_size, n), 1, page_size, model.dtype)),
+        row_axes(lambda rows: module.init_cache(rows, page_size, model.dtype)),
+        row_axes(lambda n: _with_pages(model, page_size, n).init_cache(1, page_size, model.dtype)),
     )
 
 
@@ -47,23 +46,20 @@ def bytes_per_page(model: LanguageModel, page_size: int) -> int:
 
     def size(num_pages: int) -> int:
         module = _with_pages(model, page_size, num_pages)
-        leaves = jax.tree.leaves(jax.eval_shape(lambda: _init(module, 1, page_size, model.dtype)))
+        leaves = jax.tree.leaves(
+            jax.eval_shape(lambda: module.init_cache(1, page_size, model.dtype))
+        )
         return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
     return size(2) - size(1)
 
 
-def _with_pages(model: LanguageModel, page_size: int, num_pages: int) -> Module:
+def _with_pages(model: LanguageModel, page_size: int, num_pages: int) -> Generating:
     assert isinstance(model.module, Module)
     cfg = model.module.config.clone()
     paged = PagedCache.default_config().set(page_size=page_size, num_pages=num_pages)
     for kind in (ContiguousCache, PagedCache):
         if find(cfg, kind):
             replace(cfg, kind, paged)
-    module: Module = cfg.instantiate()
+    module: Generating = cfg.instantiate()
     return module
-
-
-def _init(module: Module, rows: int, length: int, dtype: str) -> Tree:
-    cache: Tree = module.init_cache(rows, length, dtype)  # type: ignore[attr-defined]
-    return cache

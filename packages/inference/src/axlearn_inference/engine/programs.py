@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
-from axlearn_core.module import functional
+from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import Placement, placing
 from axlearn_inference.caches import PAGE_TABLE
 from axlearn_inference.caches.rows import RowAxes, RowAxis, put_rows, take_rows
 from axlearn_inference.engine.buckets import Shape
@@ -57,7 +60,12 @@ def unused_inputs(shape: Shape, *, slots: int, num_pages: int, adapters: bool) -
 
 
 def step(
-    module: Generating, axes: RowAxes, variables: Tree, cache: Tree, inputs: StepInputs
+    module: Generating,
+    axes: RowAxes,
+    placement: Placement | None,
+    variables: Tree,
+    cache: Tree,
+    inputs: StepInputs,
 ) -> tuple[jax.Array, Tree]:
     """Reads ids and returns the scores of what follows the last of each row, [rows, vocab].
 
@@ -75,14 +83,15 @@ def step(
         return jnp.where(begins, empty.astype(leaf.dtype), leaf)
 
     own = {**jax.tree.map(begin, taken, axes, empty), "length": inputs.starts}
-    (logits, own), _ = functional(
-        module,  # type: ignore[arg-type]
-        state=variables,
-        prng_key=None,
-        inputs=(inputs.ids, own, inputs.lengths, inputs.adapters, True),
-        method="extend",
-        provided={PAGE_TABLE: inputs.table},
-    )
+    with contextlib.nullcontext() if placement is None else placing(placement):
+        (logits, own), _ = functional(
+            cast(Module, module),
+            state=variables,
+            prng_key=None,
+            inputs=(inputs.ids, own, inputs.lengths, inputs.adapters, True),
+            method="extend",
+            provided={PAGE_TABLE: inputs.table},
+        )
     return logits[:, 0], put_rows(cache, axes, inputs.slots, own)
 
 
@@ -93,11 +102,14 @@ class Programs:
         module: the model, on a paged cache.
         axes: of the rows of its cache; see `axes_of`.
         vocab_size: of scores.
+        placement: of the model.
     """
 
-    def __init__(self, module: Generating, axes: RowAxes, vocab_size: int):
+    def __init__(
+        self, module: Generating, axes: RowAxes, vocab_size: int, placement: Placement | None
+    ):
         self._vocab_size = vocab_size
-        self._step = jax.jit(partial(step, module, axes), donate_argnums=1)
+        self._step = jax.jit(partial(step, module, axes, placement), donate_argnums=1)
         self._draw = jax.jit(_draw)
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._rules: dict[tuple[Sampling, ...], Rules] = {}
@@ -161,16 +173,15 @@ class Programs:
         key = (rows, penalised, masked)
         if key not in self._compiled:
             size = self._vocab_size
-            shaped = jax.ShapeDtypeStruct
             options = DrawOptions(
-                shaped((rows, size), bool) if penalised else None,
-                shaped((rows, size), np.int32) if penalised else None,
-                shaped((rows, -(-size // 32)), np.int32) if masked else None,
+                _shaped(bool, rows, size) if penalised else None,
+                _shaped(np.int32, rows, size) if penalised else None,
+                _shaped(np.int32, rows, -(-size // 32)) if masked else None,
             )
             lowered = self._draw.lower(
-                shaped((rows, size), np.float32),
+                _shaped(np.float32, rows, size),
                 rules([Sampling()] * rows, size),
-                shaped((rows,), np.int32),
+                _shaped(np.int32, rows),
                 options,
             )
             self._compiled[key] = lowered.compile()
@@ -179,3 +190,7 @@ class Programs:
 
 def _draw(logits: jax.Array, rules: Rules, index: jax.Array, options: DrawOptions) -> Drawn:
     return draw(logits, rules, index, **options._asdict())
+
+
+def _shaped(dtype: DTypeLike, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)

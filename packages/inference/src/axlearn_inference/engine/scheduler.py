@@ -11,10 +11,10 @@ from axlearn_inference.errors import EngineError, QueueFull
 
 
 class Work(NamedTuple):
-    """The next `count` ids of a sequence that the cache does not hold."""
+    """The next `length` ids of a sequence that the cache does not hold."""
 
     sequence: Sequence
-    count: int
+    length: int
     draws: bool  # whether they are the last ones, and a token follows
 
 
@@ -85,7 +85,7 @@ class Scheduler:
         """Takes note that the cache holds these ids from now on."""
         sequence, size = work.sequence, self.pool.page_size
         before = sequence.computed // size
-        sequence.computed += work.count
+        sequence.computed += work.length
         if self.shares_prefixes:
             keys = sequence.keys_of(sequence.computed // size, size)
             for index in range(before, len(keys)):
