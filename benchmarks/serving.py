@@ -1,10 +1,10 @@
 """Continuous against static batching: the same requests, in one process, in turn.
 
-Lengths of prompts and texts are log-normal, as those of conversations (ShareGPT: medians of some 100
-tokens, with a long tail), scaled down. Static batching takes requests in the order in which they
-came, pads them to the longest and waits until all of a batch have ended. Both have the same number
-of rows, draw greedily, and are compiled before the clock starts. With --soak, requests come one by
-one and many are given up half way.
+Lengths of prompts and texts are log-normal, as those of conversations (ShareGPT's have a long
+tail), scaled down. Static batching takes requests in the order in which they came, pads them to the
+longest and waits until all of a batch have ended. Both have the same number of rows, draw greedily,
+and are compiled before the clock starts. With --soak, requests come one by one and many are given
+up half way.
 """
 
 from __future__ import annotations
