@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,27 @@ class KeysAndValues(NamedTuple):
     value: jax.Array  # [batch, slots, num_kv_heads, value_dim]
     # [slots] or [batch, slots] int, where each stands in its sequence; None is 0, 1, 2, ...
     positions: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pool:
+    """An array of a cache of which a step touches little, however large it is.
+
+    Stacked layers hand theirs on as one array and the place of each layer in it, rather than a
+    part each, which would have to be copied.
+    """
+
+    array: jax.Array
+    layer: tuple[jax.Array, ...] = ()  # of this layer; an index into each leading axis
+
+    def layer_like(self, index: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns what to put before an array of indices into this layer's part.
+
+        In their shape, since jax takes a part out of the array before it applies other indices
+        if the first one is a scalar.
+        """
+        return tuple(jnp.broadcast_to(each, index.shape) for each in self.layer)
 
 
 class KVCache(Module):
@@ -100,3 +122,34 @@ def write_slots(stored: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Arra
 def places_to_store(positions: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
     """Returns the positions [batch, seq] at which a cache stores tokens; padding has none."""
     return positions if segment_ids is None else jnp.where(segment_ids > 0, positions, NOWHERE)
+
+
+def cache_of_layer(stacked: Tree, index: jax.Array) -> Tree:
+    """Returns the cache of one of several layers, whose arrays are stacked."""
+
+    def one(leaf: jax.Array | Pool) -> jax.Array | Pool:
+        if isinstance(leaf, Pool):
+            return Pool(leaf.array, (*leaf.layer, index))
+        part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False)
+        return part
+
+    cache: Tree = jax.tree.map(one, stacked, is_leaf=_is_pool)
+    return cache
+
+
+def with_cache_of_layer(stacked: Tree, index: jax.Array, new: Tree) -> Tree:
+    """Returns the caches of several layers, of which one is new."""
+
+    def changed(leaf: jax.Array | Pool, new: jax.Array | Pool) -> jax.Array | Pool:
+        if isinstance(leaf, Pool):
+            assert isinstance(new, Pool)
+            return Pool(new.array, leaf.layer)
+        whole: jax.Array = jax.lax.dynamic_update_index_in_dim(leaf, new, index, axis=0)
+        return whole
+
+    caches: Tree = jax.tree.map(changed, stacked, new, is_leaf=_is_pool)
+    return caches
+
+
+def _is_pool(node: object) -> bool:
+    return isinstance(node, Pool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from axlearn_core.module import (
 from axlearn_core.module.context import Tree
 from axlearn_layers.attention import Attention
 from axlearn_layers.block import TransformerBlock
+from axlearn_layers.cache import cache_of_layer, with_cache_of_layer
 from axlearn_layers.flops import flops_per_token
 from axlearn_layers.sequence import SequenceInfo, SequenceLayer
 
@@ -211,15 +211,9 @@ def extend_layers(
         return layer.extend(x, cache, info)
 
     def overwrite(carry: tuple[jax.Array, Tree], index: jax.Array) -> tuple[Any, None]:
-        def put(leaf: jax.Array, own: jax.Array) -> Any:
-            return jax.lax.dynamic_update_index_in_dim(leaf, own, index, axis=0)
-
         x, caches = carry
-        own = jax.tree.map(
-            partial(jax.lax.dynamic_index_in_dim, index=index, keepdims=False), caches
-        )
-        x, new = layer.extend(x, own, info)
-        return (x, jax.tree.map(put, caches, new)), None
+        x, new = layer.extend(x, cache_of_layer(caches, index), info)
+        return (x, with_cache_of_layer(caches, index, new)), None
 
     if info.memory is not None:  # a cache that had no arrays gets some
         return scan_layers(layer, collect, x, cache, count=count, state=state)

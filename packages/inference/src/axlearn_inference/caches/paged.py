@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
-from axlearn_layers.cache import KeysAndValues, KVCache
+from axlearn_layers.cache import KeysAndValues, KVCache, Pool
 
 PAGE_TABLE = "page_table"
 """The name under which a caller provides [batch, pages] int32: which page of the pool holds the
@@ -46,29 +46,30 @@ class PagedCache(KVCache):
         shape = (cfg.num_pages or pages, cfg.num_kv_heads, cfg.page_size)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
-            "key": jnp.zeros((*shape, cfg.head_dim), dtype),
-            "value": jnp.zeros((*shape, value_dim), dtype),
+            "key": Pool(jnp.zeros((*shape, cfg.head_dim), dtype)),
+            "value": Pool(jnp.zeros((*shape, value_dim), dtype)),
         }
 
     def update(
         self, state: Tree, key: jax.Array, value: jax.Array, positions: jax.Array
     ) -> tuple[Tree, KeysAndValues]:
         rows, size = key.shape[0], self.config.page_size
-        pool = state["key"].shape[0]
+        pool = state["key"].array.shape[-4]
         table: jax.Array | None = self.provided(PAGE_TABLE)
         if table is None:
             table = jnp.arange(pool // rows * rows).reshape(rows, -1)
         page = jnp.take_along_axis(table, positions // size, axis=1, mode="fill", fill_value=pool)
         slot = positions % size
+        slots = jnp.arange(table.shape[1] * size)
 
-        def written(old: jax.Array, new: jax.Array) -> jax.Array:
-            return old.at[page, :, slot].set(new.astype(old.dtype), mode="drop")
+        def written(old: Pool, new: jax.Array) -> Pool:
+            at = old.array.at[(*old.layer_like(page), page, slice(None), slot)]
+            return Pool(at.set(new.astype(old.array.dtype), mode="drop"), old.layer)
 
-        def read(pool: jax.Array) -> jax.Array:
-            by_head = pool[table].swapaxes(1, 2)  # [rows, heads, pages, size, dim]
-            shape = (*by_head.shape[:2], slots.size, pool.shape[-1])
-            return by_head.reshape(shape).swapaxes(1, 2)
+        def read(pool: Pool) -> jax.Array:
+            found = pool.array[(*pool.layer_like(table), table)]
+            by_head = found.swapaxes(1, 2)  # [rows, heads, pages, size, dim]
+            return by_head.reshape(*by_head.shape[:2], slots.size, found.shape[-1]).swapaxes(1, 2)
 
         state = {"key": written(state["key"], key), "value": written(state["value"], value)}
-        slots = jnp.arange(table.shape[1] * size)
         return state, KeysAndValues(read(state["key"]), read(state["value"]), slots)

@@ -1,0 +1,196 @@
+"""The two programs of an engine, compiled for each shape: the model's step, and drawing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import DTypeLike
+
+from axlearn_core.module import Module, functional
+from axlearn_core.module.context import Tree
+from axlearn_core.parallel import Placement, placing
+from axlearn_inference.caches import PAGE_TABLE
+from axlearn_inference.caches.rows import RowAxes, RowAxis, put_rows, take_rows
+from axlearn_inference.engine.buckets import Shape
+from axlearn_inference.model import Generating
+from axlearn_inference.request import Sampling
+from axlearn_inference.sampling import Drawn, Rules, draw, rules
+
+Array = Any  # of jax, numpy, or only its shape
+
+
+class StepInputs(NamedTuple):
+    """What one call of the model reads. Rows that are not used have a slot that does not exist."""
+
+    ids: Array  # [rows, ids] int32
+    starts: Array  # [rows] int32, how many ids came before
+    lengths: Array  # [rows] int32, how many of the ids count
+    slots: Array  # [rows] int32
+    table: Array  # [rows, pages] int32
+    adapters: Array | None  # [rows] int32
+
+
+class DrawOptions(NamedTuple):
+    """What drawing reads beside the rules; None where no row asks for it."""
+
+    in_prompt: Array | None  # [rows, vocab] bool
+    counts: Array | None  # [rows, vocab] int32
+    mask: Array | None  # [rows, vocab / 32] int32
+
+
+def unused_inputs(shape: Shape, *, slots: int, num_pages: int, adapters: bool) -> StepInputs:
+    """Returns the inputs of a call without any row in use."""
+    rows = shape.rows
+    return StepInputs(
+        ids=np.zeros((rows, shape.ids), np.int32),
+        starts=np.zeros(rows, np.int32),
+        lengths=np.zeros(rows, np.int32),
+        slots=np.full(rows, slots, np.int32),
+        table=np.full((rows, shape.pages), num_pages, np.int32),
+        adapters=np.full(rows, -1, np.int32) if adapters else None,
+    )
+
+
+def step(
+    module: Generating,
+    axes: RowAxes,
+    placement: Placement | None,
+    variables: Tree,
+    cache: Tree,
+    inputs: StepInputs,
+) -> tuple[jax.Array, Tree]:
+    """Reads ids and returns the scores of what follows the last of each row, [rows, vocab].
+
+    A sequence that begins has the state of an empty one, whatever its slot held before.
+    """
+    rows = inputs.ids.shape[0]
+    taken = take_rows(cache, axes, inputs.slots)
+    empty = module.init_cache(rows, 1, "float32")
+
+    def begin(leaf: jax.Array, at: RowAxis, empty: jax.Array) -> jax.Array:
+        if at.axis is None:
+            return leaf
+        others = [i for i in range(leaf.ndim) if i != at.axis]
+        begins = jnp.expand_dims(inputs.starts == 0, others)
+        return jnp.where(begins, empty.astype(leaf.dtype), leaf)
+
+    own = {**jax.tree.map(begin, taken, axes, empty), "length": inputs.starts}
+    with contextlib.nullcontext() if placement is None else placing(placement):
+        (logits, own), _ = functional(
+            cast(Module, module),
+            state=variables,
+            prng_key=None,
+            inputs=(inputs.ids, own, inputs.lengths, inputs.adapters, True),
+            method="extend",
+            provided={PAGE_TABLE: inputs.table},
+        )
+    return logits[:, 0], put_rows(cache, axes, inputs.slots, own)
+
+
+class Programs:
+    """Compiled programs by the shapes of their inputs. What is not there is compiled at first use.
+
+    Args:
+        module: the model, on a paged cache.
+        axes: of the rows of its cache; see `axes_of`.
+        vocab_size: of scores.
+        placement: of the model.
+    """
+
+    def __init__(
+        self, module: Generating, axes: RowAxes, vocab_size: int, placement: Placement | None
+    ):
+        self._vocab_size = vocab_size
+        self._step = jax.jit(partial(step, module, axes, placement), donate_argnums=1)
+        self._draw = jax.jit(_draw)
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._rules: dict[tuple[Sampling, ...], Rules] = {}
+
+    def __len__(self) -> int:
+        """How many programs there are."""
+        return len(self._compiled)
+
+    def compile_steps(self, variables: Tree, cache: Tree, inputs: Iterable[StepInputs]) -> None:
+        """Compiles the step for inputs of these shapes, side by side, and all ways of drawing."""
+        calls: list[Callable[[], object]] = []
+        rows = set()
+        for each in inputs:
+            calls.append(partial(self._compile_step, variables, cache, each))
+            rows.add(each.ids.shape[0])
+        for count in sorted(rows):
+            for penalised in (False, True):
+                for masked in (False, True):
+                    calls.append(partial(self._compile_draw, count, penalised, masked))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for done in [pool.submit(call) for call in calls]:
+                done.result()
+
+    def step(self, variables: Tree, cache: Tree, inputs: StepInputs) -> tuple[jax.Array, Tree]:
+        """See `step`; the cache that comes in is used up."""
+        result: tuple[jax.Array, Tree] = self._compile_step(variables, cache, inputs)(
+            variables, cache, inputs
+        )
+        return result
+
+    def draw(
+        self,
+        logits: jax.Array,
+        samplings: tuple[Sampling, ...],
+        index: Array,
+        options: DrawOptions,
+    ) -> Drawn:
+        """See `sampling.draw`."""
+        compiled = self._compile_draw(
+            logits.shape[0], options.counts is not None, options.mask is not None
+        )
+        drawn: Drawn = compiled(logits, self._rules_of(samplings), index, options)
+        return drawn
+
+    def _rules_of(self, samplings: tuple[Sampling, ...]) -> Rules:
+        """The same rows mostly come again."""
+        found = self._rules.get(samplings)
+        if found is None:
+            if len(self._rules) > 64:
+                self._rules.clear()
+            found = self._rules[samplings] = rules(samplings, self._vocab_size)
+        return found
+
+    def _compile_step(self, variables: Tree, cache: Tree, inputs: StepInputs) -> Callable[..., Any]:
+        key = (*inputs.ids.shape, inputs.table.shape[1])
+        if key not in self._compiled:
+            self._compiled[key] = self._step.lower(variables, cache, inputs).compile()
+        return self._compiled[key]
+
+    def _compile_draw(self, rows: int, penalised: bool, masked: bool) -> Callable[..., Any]:
+        key = (rows, penalised, masked)
+        if key not in self._compiled:
+            size = self._vocab_size
+            options = DrawOptions(
+                _shaped(bool, rows, size) if penalised else None,
+                _shaped(np.int32, rows, size) if penalised else None,
+                _shaped(np.int32, rows, -(-size // 32)) if masked else None,
+            )
+            lowered = self._draw.lower(
+                _shaped(np.float32, rows, size),
+                rules([Sampling()] * rows, size),
+                _shaped(np.int32, rows),
+                options,
+            )
+            self._compiled[key] = lowered.compile()
+        return self._compiled[key]
+
+
+def _draw(logits: jax.Array, rules: Rules, index: jax.Array, options: DrawOptions) -> Drawn:
+    return draw(logits, rules, index, **options._asdict())
+
+
+def _shaped(dtype: DTypeLike, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
