@@ -73,7 +73,7 @@ class Access:
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         options = self._options
-        host = headers.get("host", "").rpartition("@")[2]
+        host = headers.get("host", "")
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         if options.hosts and name.lower() not in options.hosts:
             raise ApiError(
