@@ -125,3 +125,6 @@ class Token(NamedTuple):
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()  # (id, log-probability), likeliest first
     finish: FinishReason | None = None  # of the last one
+    # What is certain of the text with this id and was not before: no half of a character, and
+    # nothing that may begin a stop string. "" without a tokenizer.
+    text: str = ""

@@ -111,11 +111,20 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(tokenizer, *, text="Hello!", template=CHATML, constraint=None, options=None, **model):
+def running(
+    tokenizer,
+    *,
+    text="Hello!",
+    template=CHATML,
+    constraints=None,
+    adapters=(),
+    options=None,
+    **model,
+):
     """Runs a server in a thread, whose model says `text`. `model` are arguments of `Scripted`."""
     script = Script(text, asked=[], prompts=[])
     serving = Scripted(tokenizer, script, **model)
-    served = Served("tiny", serving, tokenizer, 512, template, constraint)
+    served = Served("tiny", serving, tokenizer, 512, template, constraints, lambda: adapters)
     server = Server(Api(options or Options()))
     listener = listen("127.0.0.1", 0)
     ready, loops = threading.Event(), []

@@ -5,25 +5,15 @@ from axlearn_inference.server.chat import ChatError, ChatTemplate
 from axlearn_inference.server.options import Options
 from axlearn_inference.server.running import Server, listen, log_to_stderr, url_of
 from axlearn_inference.server.scripted import Scripted
-from axlearn_inference.server.serving import (
-    Closed,
-    Load,
-    MakeConstraint,
-    QueueFull,
-    Served,
-    Serving,
-    Stats,
-)
+from axlearn_inference.server.serving import Constraints, Load, Served, Serving, Stats
 
 __all__ = [
     "Api",
     "ChatError",
     "ChatTemplate",
-    "Closed",
+    "Constraints",
     "Load",
-    "MakeConstraint",
     "Options",
-    "QueueFull",
     "Scripted",
     "Served",
     "Server",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from axlearn_inference.request import FinishReason, Request, Token
+from axlearn_inference.request import Request, Token
 from axlearn_inference.server.metrics import Metrics
 from axlearn_inference.server.serving import Serving
-from axlearn_inference.server.text import TextStream
 
 _AHEAD = 64  # tokens that wait until the client has read what came before
 
@@ -20,15 +19,12 @@ class Event(NamedTuple):
 
     answer: int
     token: Token
-    text: str  # that may be shown since
-    in_text: bool  # whether the token is part of the answer, other than an end id
-    finish: FinishReason | None
+    in_text: bool  # whether it is part of the answer, other than an end id
 
 
 async def answers(
     serving: Serving,
     requests: Sequence[Request],
-    pieces: Sequence[bytes | None],
     metrics: Metrics,
 ) -> AsyncGenerator[Event, None]:
     """Yields what happens to the requests, in order of time; closing it gives them all up.
@@ -40,7 +36,7 @@ async def answers(
 
     async def follow(number: int, request: Request) -> None:
         try:
-            async with contextlib.aclosing(_events(number, request, serving, pieces)) as found:
+            async with contextlib.aclosing(_events(number, request, serving)) as found:
                 async for event in metrics.timed(found):
                     await events.put(event)
             await events.put(None)
@@ -64,17 +60,9 @@ async def answers(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _events(
-    number: int, request: Request, serving: Serving, pieces: Sequence[bytes | None]
-) -> AsyncGenerator[Event, None]:
-    text = TextStream(pieces, request.stop)
-    async with contextlib.aclosing(serving.stream(request)) as tokens:
+async def _events(number: int, request: Request, serving: Serving) -> AsyncGenerator[Event, None]:
+    stream = cast(AsyncGenerator[Token, None], serving.stream(request))
+    async with contextlib.aclosing(stream) as tokens:
         async for token in tokens:
             ended = token.finish == "stop" and token.id in request.end_ids
-            new = "" if ended else text.push(token.id)
-            finish: FinishReason | None = "stop" if text.stopped else token.finish
-            if finish:
-                new += text.end()
-            yield Event(number, token, new, not ended, finish)
-            if finish:
-                return
+            yield Event(number, token, not ended)

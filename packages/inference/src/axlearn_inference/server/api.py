@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from axlearn_inference.engine.errors import Draining
 from axlearn_inference.request import Request
 from axlearn_inference.server.access import Access
 from axlearn_inference.server.answers import Event, answers
@@ -27,7 +28,7 @@ from axlearn_inference.server.metrics import Metrics
 from axlearn_inference.server.options import Options
 from axlearn_inference.server.page import chat_page
 from axlearn_inference.server.prompts import Common
-from axlearn_inference.server.serving import Closed, Served
+from axlearn_inference.server.serving import Served
 from axlearn_inference.server.supervision import EventStream, supervised
 
 Json = dict[str, Any]
@@ -120,7 +121,7 @@ class Api:
 
     def _described(self) -> Iterator[Json]:
         served = self._ready()
-        for name in (served.name, *served.serving.adapters()):
+        for name in served.names:
             yield {
                 "id": name,
                 "object": "model",
@@ -132,7 +133,7 @@ class Api:
 
     def _ready(self) -> Served:
         if self.draining:
-            raise Closed
+            raise Draining("the server is about to stop")
         if self.served is None:
             raise ApiError(
                 "the model is still being loaded: try again",
@@ -164,7 +165,7 @@ class Api:
             "created": int(time.time()),
             "model": name,
         }
-        events = answers(served.serving, kind.requests, served.vocabulary.pieces, self._metrics)
+        events = answers(served.serving, kind.requests, self._metrics)
         counted = usage.counted(events)
         if kind.common.stream:
             chunks = _chunks(kind, counted, head, usage)

@@ -90,8 +90,8 @@ class ChatCompletions:
                 call = {"index": answer.calls - 1, **_call(part)}
                 yield self._delta(event.answer, {"tool_calls": [call]}, logprobs)
             logprobs = None
-        if event.finish or logprobs:
-            yield self._delta(event.answer, {}, logprobs, answer.finish(event.finish))
+        if event.token.finish or logprobs:
+            yield self._delta(event.answer, {}, logprobs, answer.finish(event.token.finish))
 
     def whole(self, answer: int, events: Sequence[Event]) -> Json:
         """Returns a whole answer."""
@@ -106,7 +106,7 @@ class ChatCompletions:
             "index": answer,
             "message": {**message, "refusal": None},
             "logprobs": self._logprobs(events),
-            "finish_reason": state.finish(events[-1].finish),
+            "finish_reason": state.finish(events[-1].token.finish),
         }
 
     def _delta(
@@ -143,8 +143,8 @@ class _Answer:
         self.calls = 0
 
     def parts(self, event: Event) -> Iterator[str | Call]:
-        yield from self._counted(self._reader.push(event.text))
-        if event.finish:
+        yield from self._counted(self._reader.push(event.token.text))
+        if event.token.finish:
             yield from self._counted(self._reader.end())
 
     def finish(self, reason: FinishReason | None) -> str | None:

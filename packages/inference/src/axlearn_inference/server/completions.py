@@ -68,13 +68,13 @@ class Completions:
     def deltas(self, event: Event) -> Iterator[Json]:
         """Yields what a stream says of an event."""
         logprobs = self._logprobs([event])
-        if event.text or event.finish or logprobs:
-            yield self._choice(event.answer, event.text, logprobs, event.finish)
+        if event.token.text or event.token.finish or logprobs:
+            yield self._choice(event.answer, event.token.text, logprobs, event.token.finish)
 
     def whole(self, answer: int, events: Sequence[Event]) -> Json:
         """Returns a whole answer."""
-        text = self._before[answer] + "".join(event.text for event in events)
-        return self._choice(answer, text, self._logprobs(events), events[-1].finish)
+        text = self._before[answer] + "".join(event.token.text for event in events)
+        return self._choice(answer, text, self._logprobs(events), events[-1].token.finish)
 
     def _choice(self, answer: int, text: str, logprobs: Json | None, finish: str | None) -> Json:
         return {"index": answer, "text": text, "logprobs": logprobs, "finish_reason": finish}

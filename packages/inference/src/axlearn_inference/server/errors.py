@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from axlearn_core.errors import UserError
-from axlearn_inference.server.serving import Closed, QueueFull
+from axlearn_inference.engine.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    QueueFull,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -64,9 +69,11 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, QueueFull):
         return _later(429, "too many requests wait already", "queue_full")
-    if isinstance(error, Closed):
+    if isinstance(error, Draining):
         return _later(503, "this server is about to stop", "stopping")
-    if isinstance(error, UserError):
+    if isinstance(error, DeadlineExceeded):
+        return ApiError(str(error), status=504, code="deadline_exceeded")
+    if isinstance(error, UserError) and not isinstance(error, EngineError):
         return ApiError(str(error))
     _logger.exception("a request failed", exc_info=error)
     return ApiError("something went wrong here; the server's log tells what", status=500)

@@ -60,5 +60,6 @@ class Metrics:
         if stats is not None:
             self.running.set(stats.running)
             self.waiting.set(stats.waiting)
-            self.cache.set(stats.cache_used)
+            pages = stats.pages_used + stats.pages_free + stats.pages_kept
+            self.cache.set(stats.pages_used / max(pages, 1))
         return generate_latest(self.registry)

@@ -86,7 +86,7 @@ def _sampling(body: Fields) -> Sampling:
 
 def _adapter(body: Fields, served: Served) -> str | None:
     name = body.text("model", None)
-    known = [served.name, *served.serving.adapters()]
+    known = served.names
     if name is None:
         body.refuse("model", f"is missing; this server has {', '.join(known)}")
     if name not in known:
@@ -133,7 +133,7 @@ def requests(
                 max_tokens=wanted,
                 sampling=replace(common.sampling, seed=seed),
                 stop=common.stop,
-                end_ids=served.tokenizer.end_ids,
+                end_ids=tuple(end for end in served.tokenizer.end_ids if end >= 0),
                 top_logprobs=top_logprobs,
                 adapter=common.adapter,
                 constraint=constraint,
@@ -150,14 +150,14 @@ def constrained(schema: str | None, served: Served, param: str) -> Constraint | 
     """
     if schema is None:
         return None
-    if served.constraint is None:
+    if served.constraints is None:
         raise ApiError(
             f"{param} needs constrained decoding, which this server does not have: leave it out, "
             'or start the server where `pip install "axlearn-inference[constraints]"` was done',
             param=param,
         )
     try:
-        return served.constraint("json_schema", schema, served.tokenizer)
+        return served.constraints.json_schema(schema)
     except UserError as error:
         raise ApiError(f"{param}: {error}", param=param) from error
 

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from axlearn_core.training.tokenizer import Tokenizer
-from axlearn_inference.request import FinishReason, Matcher, Request, Token
-from axlearn_inference.server.serving import Closed, QueueFull
+from axlearn_inference.engine.errors import Draining, QueueFull
+from axlearn_inference.request import FinishReason, Request, Token
+from axlearn_inference.text import TextStream
 
 
 class ScriptedStats(NamedTuple):
-    """As `Stats`."""
+    """As `axlearn_inference.engine.Stats`; a request has one page."""
 
     running: int
     waiting: int
-    cache_used: float
+    pages_used: int
+    pages_free: int
+    pages_kept: int = 0
 
 
 class Scripted:
-    """Says what a function makes of the prompt's text, a token at a time.
+    """Says what a function makes of a request and its prompt's text, a token at a time.
 
-    It has places and a queue like an engine, keeps to constraints (by the least id that is
-    allowed, where the text is not), and tells made-up log-probabilities.
+    It has places and a queue like an engine, and tells made-up log-probabilities. Constraints are
+    not followed.
 
     Args:
         tokenizer: of prompts and answers.
-        answer: the text to say.
+        answer: returns the text to say.
         pause: seconds before each token.
         slots: requests that are answered at a time.
         queue: requests that may wait.
-        adapters: names of adapters that clients may ask for.
     """
 
     def __init__(
@@ -44,23 +46,22 @@ class Scripted:
         pause: float = 0.0,
         slots: int = 8,
         queue: int = 64,
-        adapters: Sequence[str] = (),
     ):
         self._tokenizer = tokenizer
         self._answer = answer
         self._pause = pause
         self._slots = slots
         self._queue = queue
-        self._adapters = adapters
         self._places = asyncio.Semaphore(slots)
         self._running = self._waiting = 0
         self._closed = False
 
     async def stream(self, request: Request) -> AsyncGenerator[Token, None]:
+        """Yields the tokens of the answer."""
         if self._closed:
-            raise Closed
+            raise Draining("it is closed")
         if self._places.locked() and self._waiting >= self._queue:
-            raise QueueFull
+            raise QueueFull(f"{self._waiting} requests wait")
         self._waiting += 1
         try:
             await self._places.acquire()
@@ -76,47 +77,34 @@ class Scripted:
             self._places.release()
 
     def stats(self) -> ScriptedStats:
-        return ScriptedStats(self._running, self._waiting, self._running / self._slots)
+        """Returns how many requests there are."""
+        free = self._slots - self._running
+        return ScriptedStats(self._running, self._waiting, self._running, free)
 
-    def adapters(self) -> Sequence[str]:
-        return self._adapters
-
-    async def drain(self) -> None:
-        self._closed = True
-        while self._running or self._waiting:
-            await asyncio.sleep(0.01)
-
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Takes nothing any more."""
         self._closed = True
 
-    def _tokens(self, request: Request) -> list[Token]:
-        text = self._answer(request, self._tokenizer.decode(request.prompt))
+    def _tokens(self, request: Request) -> Iterator[Token]:
+        said = self._answer(request, self._tokenizer.decode(request.prompt))
         end = request.end_ids[0]
-        wanted = [*np.asarray(self._tokenizer.encode(text)).tolist(), end]
-        if request.constraint is not None:
-            wanted = _followed(request.constraint.matcher(), wanted, end, self._tokenizer)
-        ids = wanted[: request.max_tokens]
-        tokens = [_token(each, request) for each in ids]
-        finish: FinishReason = "stop" if ids[-1] == end else "length"
-        return [*tokens[:-1], tokens[-1]._replace(finish=finish)]
+        text = TextStream(self._tokenizer, request.prompt, request.stop)
+        ids = [*np.asarray(self._tokenizer.encode(said)).tolist(), end][: request.max_tokens]
+        for count, each in enumerate(ids, 1):
+            shown = "" if each == end else text.feed(each)
+            finish: FinishReason | None = None
+            if text.stopped or each == end:
+                finish = "stop"
+            elif count == len(ids):
+                finish = "length"
+            if finish:
+                shown += text.flush()
+            yield _token(each, request.top_logprobs)._replace(finish=finish, text=shown)
+            if finish:
+                return
 
 
-def _token(token: int, request: Request) -> Token:
-    if request.top_logprobs is None:
+def _token(token: int, top: int | None) -> Token:
+    if top is None:
         return Token(token)
-    top = [(token + n, -0.25 - n) for n in range(request.top_logprobs)]
-    return Token(token, -0.25, tuple(top))
-
-
-def _followed(matcher: Matcher, wanted: list[int], end: int, tokenizer: Tokenizer) -> list[int]:
-    ids = []
-    mask = np.zeros(-(-tokenizer.vocab_size // 32), np.int32)
-    for each in wanted:
-        if matcher.ended:
-            break
-        matcher.fill_mask(mask)
-        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-        chosen = each if bits[each] else int(np.flatnonzero(bits)[0])
-        matcher.accept(chosen)
-        ids.append(chosen)
-    return [*ids, end]
+    return Token(token, -0.25, tuple((token + n, -0.25 - n) for n in range(top)))

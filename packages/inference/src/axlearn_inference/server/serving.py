@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from axlearn_core.errors import UserError
 from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_inference.request import Constraint, Request, Token
 from axlearn_inference.server.chat import ChatTemplate
 from axlearn_inference.server.vocabulary import Vocabulary
 
 
-class QueueFull(UserError):
-    """As many requests wait as may."""
-
-
-class Closed(UserError):
-    """No new requests are taken any more."""
-
-
 class Stats(Protocol):
-    """How busy it is now."""
+    """How busy it is now; see `axlearn_inference.engine.Stats`."""
 
     @property
-    def running(self) -> int:
-        """Requests that get tokens."""
-        ...
+    def running(self) -> int: ...
 
     @property
-    def waiting(self) -> int:
-        """Requests that wait for their first one."""
-        ...
+    def waiting(self) -> int: ...
 
     @property
-    def cache_used(self) -> float:
-        """The fraction of the cache that is in use."""
-        ...
+    def pages_used(self) -> int: ...
+
+    @property
+    def pages_free(self) -> int: ...
+
+    @property
+    def pages_kept(self) -> int: ...
 
 
 class Serving(Protocol):
-    """An engine that answers many requests at a time."""
+    """Answers many requests at a time, as `axlearn_inference.engine.AsyncEngine`."""
 
-    def stream(self, request: Request) -> AsyncGenerator[Token, None]:
-        """Yields the tokens that follow. Closing the iterator gives up the request.
+    def stream(self, request: Request) -> AsyncIterator[Token]:
+        """Yields the tokens that follow; a generator, and closing it gives up the request.
 
         Raises:
             QueueFull: before the first token, if too many requests wait.
-            Closed: before the first token, after `drain` or `close`.
+            EngineError: if it cannot go on.
         """
         ...
 
@@ -57,33 +48,19 @@ class Serving(Protocol):
         """Returns how busy it is."""
         ...
 
-    def adapters(self) -> Sequence[str]:
-        """Returns the names of the LoRA adapters that requests may ask for."""
-        ...
-
-    async def drain(self) -> None:
-        """Takes no new requests, and returns when the running ones are done."""
-        ...
-
-    async def close(self) -> None:
-        """Ends all requests and gives back what it holds."""
+    def close(self) -> None:
+        """Ends all requests, and waits until nothing runs any more."""
         ...
 
 
-class MakeConstraint(Protocol):
-    """Describes texts that a model may write."""
+class Constraints(Protocol):
+    """Describes what texts may be, as `axlearn_inference.constraints.Constraints`."""
 
-    def __call__(self, kind: str, text: str, tokenizer: Tokenizer) -> Constraint:
-        """Returns a constraint.
-
-        Args:
-            kind: what `text` is; the server asks for `json_schema`.
-            text: the schema.
-            tokenizer: the model's.
+    def json_schema(self, schema: str) -> Constraint:
+        """Allows JSON that a schema, itself JSON, describes.
 
         Raises:
-            UserError: if the text does not describe a constraint.
-            ImportError: if a package for it is missing.
+            UserError: if it cannot be followed.
         """
         ...
 
@@ -98,7 +75,8 @@ class Served:
         tokenizer: what its ids mean.
         max_length: of prompt and answer together, in tokens.
         chat_template: jinja text; None if the model does not chat.
-        constraint: describes what an answer must be; None if nothing can.
+        constraints: describe what an answer must be; None if nothing can.
+        adapters: names of the LoRA adapters that are loaded now, models of their own to clients.
     """
 
     name: str
@@ -106,7 +84,13 @@ class Served:
     tokenizer: Tokenizer
     max_length: int
     chat_template: str | None = None
-    constraint: MakeConstraint | None = None
+    constraints: Constraints | None = None
+    adapters: Callable[[], Sequence[str]] = tuple
+
+    @property
+    def names(self) -> list[str]:
+        """What clients may ask for."""
+        return [self.name, *self.adapters()]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -45,7 +46,9 @@ class Markup:
             raise UserError(f"the special tokens {self._names} have too little in common")
         self._stand_ins = {ord(key): chr(_FIRST + n) for n, key in enumerate(keys)}
         self._keys = {stand_in: chr(key) for key, stand_in in self._stand_ins.items()}
-        self._special_ids = {n for n, piece in enumerate(tokenizer.pieces()) if piece is None}
+        self._special_ids = {int(i) for name in self._names for i in tokenizer.encode_markup(name)}
+        with contextlib.suppress(NotImplementedError):  # of tokenizers that do not tell bytes
+            self._special_ids |= {n for n, b in enumerate(tokenizer.pieces()) if b is None}
 
     def guarded(self, value: Any) -> Any:
         """Returns JSON with stand-ins in all its strings."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from axlearn_inference.server.fields import Fields
-from axlearn_inference.server.text import overlap
 
 _NAME = re.compile("[a-zA-Z0-9_-]{1,64}")  # as OpenAI says
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -159,7 +158,7 @@ class CallReader:
         start = self._text.lstrip()
         if not self._begun and (not start or start[0] == "{"):
             return  # may be a call in Llama's form: known at the end
-        ready = len(self._text) - overlap(self._text, _OPEN)
+        ready = len(self._text) - _overlap(self._text, _OPEN)
         given = self._text[:ready]
         if given.strip() or (given and not self._called):
             self._text = self._text[ready:]
@@ -204,3 +203,9 @@ class CallReader:
         if isinstance(arguments, str):
             return Call(value["name"], arguments)
         return Call(value["name"], json.dumps(arguments, ensure_ascii=False))
+
+
+def _overlap(text: str, mark: str) -> int:
+    """Returns how many characters at the end of a text may be the beginning of a mark."""
+    longest = min(len(text), len(mark) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(mark[:n])), 0)

@@ -6,10 +6,17 @@ from axlearn_core.training.tokenizer import Tokenizer
 
 
 class Vocabulary:
-    """Bytes and names of a tokenizer's ids."""
+    """Bytes and names of a tokenizer's ids.
+
+    For a tokenizer that does not tell bytes, those of what it decodes.
+    """
 
     def __init__(self, tokenizer: Tokenizer):
-        self.pieces = tokenizer.pieces()
+        try:
+            self._pieces = tokenizer.pieces()
+        except NotImplementedError:
+            every = range(tokenizer.vocab_size)
+            self._pieces = [tokenizer.decode([token]).encode() or None for token in every]
         self._names = {}
         for name in tokenizer.special_names:
             ids = tokenizer.encode_markup(name)
@@ -18,11 +25,11 @@ class Vocabulary:
 
     def bytes(self, token: int) -> bytes | None:
         """Returns the bytes of an id; None for a special one."""
-        return self.pieces[token]
+        return self._pieces[token]
 
     def text(self, token: int) -> str:
         """Returns an id's text, as OpenAI writes it: parts of a character as `bytes:\\xe2\\x82`."""
-        piece = self.pieces[token]
+        piece = self._pieces[token]
         if piece is None:
             return self._names.get(token, f"<{token}>")
         try:
@@ -32,7 +39,7 @@ class Vocabulary:
 
     def characters(self, token: int) -> int:
         """Returns how many characters begin in an id."""
-        return sum(byte & 0xC0 != 0x80 for byte in self.pieces[token] or b"")
+        return sum(byte & 0xC0 != 0x80 for byte in self._pieces[token] or b"")
 
 
 def finite(logprob: float | None) -> float | None:

@@ -1,0 +1,1 @@
+"""Commands of `axl`. They import jax only when they run."""

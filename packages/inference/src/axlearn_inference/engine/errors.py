@@ -1,0 +1,19 @@
+"""What an engine refuses or gives up."""
+
+from axlearn_core.errors import UserError
+
+
+class EngineError(UserError):
+    """A request was refused, or ended before its text did."""
+
+
+class QueueFull(EngineError):
+    """As many requests wait as may; try again later."""
+
+
+class DeadlineExceeded(EngineError):
+    """The text was not done in time."""
+
+
+class Draining(EngineError):
+    """The engine finishes what it has and takes nothing new."""
