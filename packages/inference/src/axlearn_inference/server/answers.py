@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from axlearn_inference.request import Request, Token
 from axlearn_inference.server.metrics import Metrics
@@ -61,8 +61,7 @@ async def answers(
 
 
 async def _events(number: int, request: Request, serving: Serving) -> AsyncGenerator[Event, None]:
-    stream = cast(AsyncGenerator[Token, None], serving.stream(request))
-    async with contextlib.aclosing(stream) as tokens:
+    async with contextlib.aclosing(serving.stream(request)) as tokens:
         async for token in tokens:
             ended = token.finish == "stop" and token.id in request.end_ids
             yield Event(number, token, not ended)

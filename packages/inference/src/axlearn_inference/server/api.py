@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from axlearn_inference.engine.errors import Draining
+from axlearn_inference.errors import Closed
 from axlearn_inference.request import Request
 from axlearn_inference.server.access import Access
 from axlearn_inference.server.answers import Event, answers
@@ -133,7 +133,7 @@ class Api:
 
     def _ready(self) -> Served:
         if self.draining:
-            raise Draining("the server is about to stop")
+            raise Closed("the server is about to stop")
         if self.served is None:
             raise ApiError(
                 "the model is still being loaded: try again",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from axlearn_core.errors import UserError
-from axlearn_inference.engine.errors import (
+from axlearn_inference.errors import (
+    Closed,
     DeadlineExceeded,
-    Draining,
     EngineError,
     QueueFull,
 )
@@ -69,7 +69,7 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, QueueFull):
         return _later(429, "too many requests wait already", "queue_full")
-    if isinstance(error, Draining):
+    if isinstance(error, Closed):
         return _later(503, "this server is about to stop", "stopping")
     if isinstance(error, DeadlineExceeded):
         return ApiError(str(error), status=504, code="deadline_exceeded")

@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
         await serving
         await loading
         if self.api.served is not None:
-            await asyncio.to_thread(self.api.served.serving.close)
+            await self.api.served.serving.close()
 
     async def _stop(self) -> None:
         _logger.info("stopping: %d requests are running", self.api.active)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from axlearn_core.training.tokenizer import Tokenizer
-from axlearn_inference.engine.errors import Draining, QueueFull
+from axlearn_inference.errors import Closed, QueueFull
 from axlearn_inference.request import FinishReason, Request, Token
 from axlearn_inference.text import TextStream
 
@@ -59,7 +59,7 @@ class Scripted:
     async def stream(self, request: Request) -> AsyncGenerator[Token, None]:
         """Yields the tokens of the answer."""
         if self._closed:
-            raise Draining("it is closed")
+            raise Closed("it is closed")
         if self._places.locked() and self._waiting >= self._queue:
             raise QueueFull(f"{self._waiting} requests wait")
         self._waiting += 1
@@ -81,7 +81,7 @@ class Scripted:
         free = self._slots - self._running
         return ScriptedStats(self._running, self._waiting, self._running, free)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Takes nothing any more."""
         self._closed = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -35,8 +35,8 @@ class Stats(Protocol):
 class Serving(Protocol):
     """Answers many requests at a time, as `axlearn_inference.engine.AsyncEngine`."""
 
-    def stream(self, request: Request) -> AsyncIterator[Token]:
-        """Yields the tokens that follow; a generator, and closing it gives up the request.
+    def stream(self, request: Request) -> AsyncGenerator[Token, None]:
+        """Yields the tokens that follow. Closing it gives up the request.
 
         Raises:
             QueueFull: before the first token, if too many requests wait.
@@ -48,8 +48,8 @@ class Serving(Protocol):
         """Returns how busy it is."""
         ...
 
-    def close(self) -> None:
-        """Ends all requests, and waits until nothing runs any more."""
+    async def close(self) -> None:
+        """Ends all requests, and returns when nothing runs any more."""
         ...
 
 

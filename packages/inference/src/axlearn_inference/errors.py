@@ -15,5 +15,5 @@ class DeadlineExceeded(EngineError):
     """The text was not done in time."""
 
 
-class Draining(EngineError):
-    """The engine finishes what it has and takes nothing new."""
+class Closed(EngineError):
+    """Nothing new is taken any more."""
