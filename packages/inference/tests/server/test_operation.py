@@ -148,6 +148,20 @@ def test_a_client_that_leaves_frees_its_place(start, stream, caplog):
     assert statuses == [499, 200]
 
 
+def test_a_client_that_leaves_before_its_request_is_whole_is_no_error(start, caplog):
+    caplog.set_level(logging.INFO)
+    with start() as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
+            assert soon(lambda: server.api.active == 1)
+        assert soon(lambda: server.api.active == 0)
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+    (line,) = (each.message for each in caplog.records if each.name == "axlearn_inference.access")
+    assert json.loads(line)["status"] == 499
+
+
 def test_a_key_is_asked_for_everywhere_but_at_the_door(start):
     with start(options=Options(api_key="secret")) as server:
         for path in ("/v1/models", "/metrics"):

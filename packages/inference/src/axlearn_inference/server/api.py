@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
@@ -29,7 +30,7 @@ from axlearn_inference.server.options import Options
 from axlearn_inference.server.page import chat_page
 from axlearn_inference.server.prompts import Common
 from axlearn_inference.server.serving import Served
-from axlearn_inference.server.supervision import EventStream, supervised
+from axlearn_inference.server.supervision import ClientGone, EventStream, supervised
 
 Json = dict[str, Any]
 
@@ -230,14 +231,17 @@ async def _json(request: HttpRequest, most: int) -> Any:
     if kind != "application/json":
         raise ApiError(f"the body must be JSON: say Content-Type: application/json, not {kind!r}")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise ApiError(
-                f"the body is larger than {most} bytes; send less, or start the server with a "
-                "larger --max-body",
-                status=413,
-            )
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise ApiError(
+                    f"the body is larger than {most} bytes; send less, or start the server with a "
+                    "larger --max-body",
+                    status=413,
+                )
+    except ClientDisconnect as error:
+        raise ClientGone from error
     try:
         return json.loads(bytes(body))
     except (ValueError, RecursionError) as error:
