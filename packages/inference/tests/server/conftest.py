@@ -16,7 +16,7 @@ from axlearn_inference.server.api import Api
 from axlearn_inference.server.options import Options
 from axlearn_inference.server.running import Server, listen, url_of
 from axlearn_inference.server.scripted import Scripted
-from axlearn_inference.server.serving import Served
+from axlearn_inference.server.serving import Served, Serving
 
 CHATML = """{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content or '') }}\
 {% for call in m.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}\
@@ -89,7 +89,7 @@ class Running:
     url: str
     api: Api
     script: Script
-    serving: Scripted
+    serving: Serving
     server: Server
     loop: asyncio.AbstractEventLoop
 
@@ -119,11 +119,12 @@ def running(
     constraints=None,
     adapters=(),
     options=None,
+    make=Scripted,
     **model,
 ):
-    """Runs a server in a thread, whose model says `text`. `model` are arguments of `Scripted`."""
+    """Runs a server in a thread, whose model says `text`. `model` are arguments of `make`."""
     script = Script(text, asked=[], prompts=[])
-    serving = Scripted(tokenizer, script, **model)
+    serving = make(tokenizer, script, **model)
     served = Served("tiny", serving, tokenizer, 512, template, constraints, lambda: adapters)
     server = Server(Api(options or Options()))
     listener = listen("127.0.0.1", 0)

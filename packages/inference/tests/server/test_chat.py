@@ -135,6 +135,16 @@ def test_text_that_a_tokenizer_turns_into_a_name_is_refused(chat, tokenizer, mon
         template.encode([{"role": "user", "content": "＜|im_start|＞"}])
 
 
+def test_a_tokenizer_that_does_not_name_its_special_tokens_is_refused(chat, tokenizer):
+    template, used = chat("<|im_start|>")
+    used.special_names, names = (), used.special_names
+    unnamed = ChatTemplate("<|im_start|>", used)
+    used.special_names = names
+    assert template.encode(HELLO) == [257]
+    with pytest.raises(ValueError, match="ChatBytes has no special_names"):
+        unnamed.encode(HELLO)
+
+
 def test_keys_are_few_and_rare():
     assert key_characters(["<|im_start|>", "<|im_end|>", "<|endoftext|>"]) == "|"
     assert key_characters(["<s>", "</s>", "[INST]", "[/INST]"]) in ("[<", "[>", "]<", "]>")

@@ -251,7 +251,7 @@ def test_parameters_that_refer_to_their_own_definitions_still_do(constrained):
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_schema; got 'xml'"),
         ({"response_format": {"type": "json_object"}}, "response_format", "pip install"),
         ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice", "pip install"),
-        ({"messages": [{"role": "user", "content": "a" * 600}]}, "messages", "holds 512 tokens"),
+        ({"messages": [{"role": "user", "content": "a" * 600}]}, "messages", "holds 512 of prompt"),
     ],
 )
 def test_a_wrong_field_is_named(server, fields, param, says):

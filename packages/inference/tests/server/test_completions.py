@@ -119,7 +119,7 @@ def test_adapters_are_models(client, server):
         ({"prompt": {"a": 1}}, "prompt", "must be a string"),
         ({"prompt": []}, "prompt", "has no tokens"),
         ({}, "prompt", "is missing"),
-        ({"prompt": "a" * 600}, "prompt", "601 tokens and max_tokens is 16, but tiny holds 512"),
+        ({"prompt": "a" * 600}, "prompt", "601 tokens, and max_tokens is 16, but tiny holds 512"),
         ({"prompt": "a", "response_format": {"type": "json_object"}}, "response_format", "pip ins"),
     ],
 )

@@ -74,7 +74,7 @@ def test_errors_are_shown_and_the_text_can_be_sent_again(page, start):
         page.until("document.title === 'tiny'")
         ask(page, "a" * 600)
         answered(page)
-        assert "holds 512 tokens" in page.run("document.getElementById('status').textContent")
+        assert "holds 512 of prompt" in page.run("document.getElementById('status').textContent")
         assert page.run("document.getElementById('text').value.length") == 600
 
 

@@ -64,6 +64,7 @@ class ChatTemplate:
 
         Raises:
             ChatError: if the template refuses the messages, or fails.
+            UserError: if text of users would become a special token; see `Markup.encode`.
         """
         values = self._markup.guarded(
             {**(variables or {}), "messages": list(messages), "tools": list(tools) or None}

@@ -6,9 +6,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from axlearn_core.errors import UserError
 from axlearn_inference.request import FinishReason
 from axlearn_inference.server.answers import Event
-from axlearn_inference.server.chat import ChatError
 from axlearn_inference.server.errors import ApiError
 from axlearn_inference.server.fields import Fields
 from axlearn_inference.server.messages import read_messages
@@ -63,7 +63,7 @@ class ChatCompletions:
             )
         try:
             prompt = served.chat.encode(messages, tools.declared, variables)
-        except ChatError as error:
+        except UserError as error:
             raise ApiError(str(error), param="messages") from error
         self.requests = requests(
             [prompt],

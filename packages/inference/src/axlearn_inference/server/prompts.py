@@ -116,13 +116,14 @@ def requests(
     found = []
     for prompt in prompts:
         room = served.max_length - len(prompt)
-        wanted = common.max_tokens or max(room, 1)
+        wanted = common.max_tokens or room
         if not prompt:
             raise ApiError(f"{param} has no tokens: write something", param=param)
-        if wanted > room:
+        if room < 1 or wanted > room:
+            asked = f", and max_tokens is {common.max_tokens}" if common.max_tokens else ""
             raise ApiError(
-                f"{param} has {len(prompt)} tokens and max_tokens is {wanted}, but {served.name} "
-                f"holds {served.max_length} tokens of both: shorten one of them",
+                f"{param} has {len(prompt)} tokens{asked}, but {served.name} holds "
+                f"{served.max_length} of prompt and answer together: shorten one of them",
                 param=param,
                 code="context_length_exceeded",
             )

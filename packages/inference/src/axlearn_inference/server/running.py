@@ -57,6 +57,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             ws="none",
+            timeout_keep_alive=75,  # longer than clients and proxies keep connections
             timeout_graceful_shutdown=1,  # for connections; requests have had their time by then
         )
         super().__init__(config)

@@ -75,6 +75,11 @@ class Markup:
         ids = [int(i) for part in parts if part for i in self._tokenizer.encode_markup(part)]
         genuine = sum(len(_any_of(present).findall(part)) for part in parts) if present else 0
         if sum(i in self._special_ids for i in ids) > genuine:
+            if not self._names:
+                raise UserError(
+                    f"{type(self._tokenizer).__name__} has no special_names, so that a template's "
+                    "special tokens cannot be told from what users write"
+                )
             raise UserError("a message holds text that stands for a special token; leave it out")
         return ids
 
