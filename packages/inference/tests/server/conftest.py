@@ -33,7 +33,7 @@ class ChatBytes(Tokenizer):
 
     def __init__(self, config):
         super().__init__(config)
-        self.special_names = config.names
+        self.special_names = self._names = config.names
         self.special_tokens = {"bos_token": config.names[0], "eos_token": config.names[-1]}
         self.vocab_size = 256 + len(config.names)
         self.bos_id, self.eos_id, self.pad_id = 256, self.vocab_size - 1, 256
@@ -42,11 +42,11 @@ class ChatBytes(Tokenizer):
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
 
     def encode_markup(self, text):
-        split = re.split("(" + "|".join(map(re.escape, self.special_names)) + ")", text)
+        split = re.split("(" + "|".join(map(re.escape, self._names)) + ")", text)
         ids = []
         for part in split:
-            if part in self.special_names:
-                ids.append(256 + self.special_names.index(part))
+            if part in self._names:
+                ids.append(256 + self._names.index(part))
             else:
                 ids += part.encode()
         return np.array(ids, np.int32)
@@ -58,7 +58,7 @@ class ChatBytes(Tokenizer):
         return "chat bytes"
 
     def pieces(self):
-        return [*(bytes([byte]) for byte in range(256)), *(None for _ in self.special_names)]
+        return [*(bytes([byte]) for byte in range(256)), *(None for _ in self._names)]
 
 
 @pytest.fixture(scope="session")

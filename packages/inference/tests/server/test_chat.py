@@ -135,14 +135,11 @@ def test_text_that_a_tokenizer_turns_into_a_name_is_refused(chat, tokenizer, mon
         template.encode([{"role": "user", "content": "＜|im_start|＞"}])
 
 
-def test_a_tokenizer_that_does_not_name_its_special_tokens_is_refused(chat, tokenizer):
-    template, used = chat("<|im_start|>")
-    used.special_names, names = (), used.special_names
-    unnamed = ChatTemplate("<|im_start|>", used)
-    used.special_names = names
-    assert template.encode(HELLO) == [257]
+def test_a_tokenizer_that_does_not_name_its_special_tokens_is_refused(tokenizer):
+    unnamed = type(tokenizer).default_config().instantiate()
+    unnamed.special_names = ()
     with pytest.raises(ValueError, match="ChatBytes has no special_names"):
-        unnamed.encode(HELLO)
+        ChatTemplate("<|im_start|>", unnamed).encode(HELLO)
 
 
 def test_keys_are_few_and_rare():
