@@ -55,6 +55,8 @@ async def ask(client: httpx.AsyncClient, model: str, chance: random.Random) -> s
             return str(answer.status_code)
     except TimeoutError:
         return "given up"
+    except httpx.TransportError as error:
+        return type(error).__name__
 
 
 async def figures(client: httpx.AsyncClient) -> dict[str, float]:

@@ -20,6 +20,7 @@ from axlearn_core.plugins import get_registry
 if TYPE_CHECKING:
     from axlearn_core.training.tokenizer import Tokenizer
     from axlearn_inference.engine import Adapters
+    from axlearn_inference.model import LanguageModel
     from axlearn_inference.server import Constraints, Options, Served
 
 KEY_VARIABLE = "AXLEARN_API_KEY"
@@ -39,6 +40,13 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
     multiple=True,
     metavar="NAME=DIR",
     help="Serve the LoRA adapter of the run in DIR as a model NAME; may be repeated.",
+)
+@click.option(
+    "--adapter-rank",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="The highest of any adapter.",
 )
 @click.option(
     "--api-key-file",
@@ -153,6 +161,7 @@ def _load(
     *,
     name: str | None,
     adapters: Sequence[str],
+    adapter_rank: int,
     slots: int,
     queue: int,
     max_length: int,
@@ -170,7 +179,7 @@ def _load(
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise UserError(f"{model.name} has no tokenizer, so there is no text to serve")
-    loaded = _adapters(model, adapters)
+    loaded = _adapters(model, adapters, adapter_rank)
     cfg = Engine.default_config().set(slots=slots, queue_size=queue, max_length=max_length)
     engine: Engine = apply_overrides(cfg, own).instantiate(model=model, adapters=loaded)
     engine.compile_ahead()
@@ -187,12 +196,12 @@ def _load(
     return served
 
 
-def _adapters(model: Any, words: Sequence[str]) -> Adapters | None:
+def _adapters(model: LanguageModel, words: Sequence[str], rank: int) -> Adapters | None:
     if not words:
         return None
     from axlearn_inference.engine import Adapters
 
-    loaded = Adapters(model, places=len(words))
+    loaded = Adapters(model, places=len(words), rank=rank)
     for word in words:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):

@@ -34,6 +34,8 @@ from axlearn_inference.server.supervision import ClientGone, EventStream, superv
 
 Json = dict[str, Any]
 
+_BODY_SECONDS = 60  # in which a request must have come
+
 
 class Kind(Protocol):
     """One request of a client, and how its answers are written."""
@@ -60,8 +62,8 @@ class Api:
         draining: whether new requests are refused, because the server is about to stop.
     """
 
-    def __init__(self, options: Options, served: Served | None = None):
-        self.served = served
+    def __init__(self, options: Options):
+        self.served: Served | None = None
         self.draining = False
         self._options = options
         self._metrics = Metrics()
@@ -232,14 +234,17 @@ async def _json(request: HttpRequest, most: int) -> Any:
         raise ApiError(f"the body must be JSON: say Content-Type: application/json, not {kind!r}")
     body = bytearray()
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise ApiError(
-                    f"the body is larger than {most} bytes; send less, or start the server with a "
-                    "larger --max-body",
-                    status=413,
-                )
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise ApiError(
+                        f"the body is larger than {most} bytes; send less, or start the server "
+                        "with a larger --max-body",
+                        status=413,
+                    )
+    except TimeoutError as error:
+        raise ApiError(f"no whole body within {_BODY_SECONDS} seconds", status=408) from error
     except ClientDisconnect as error:
         raise ClientGone from error
     try:

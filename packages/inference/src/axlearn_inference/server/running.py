@@ -15,8 +15,6 @@ from axlearn_inference.server.access import access_log
 from axlearn_inference.server.api import Api
 from axlearn_inference.server.serving import Load
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 _logger = logging.getLogger(__name__)
 
 

@@ -73,7 +73,8 @@ class Markup:
         cuts = _cuts(text, present, set(of_users))
         parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         ids = [int(i) for part in parts if part for i in self._tokenizer.encode_markup(part)]
-        genuine = sum(len(_any_of(present).findall(part)) for part in parts) if present else 0
+        names = re.compile("|".join(map(re.escape, present)) or "(?!)")  # longer ones first
+        genuine = sum(len(names.findall(part)) for part in parts)
         if sum(i in self._special_ids for i in ids) > genuine:
             if not self._names:
                 raise UserError(
@@ -110,7 +111,3 @@ def _cuts(text: str, names: Sequence[str], of_users: set[int]) -> list[int]:
                 cuts.add(max(inside[0], start + 1))
             start = text.find(name, start + 1)
     return sorted(cuts)
-
-
-def _any_of(names: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, names)))
