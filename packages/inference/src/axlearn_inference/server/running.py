@@ -117,3 +117,4 @@ def log_to_stderr() -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # else it warns of clients that leave
