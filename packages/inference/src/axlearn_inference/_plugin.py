@@ -36,4 +36,9 @@ def axlearn_commands() -> Sequence[CommandRecord]:
             "axlearn_inference.cli.generate:generate",
             "Let a model continue a text.",
         ),
+        CommandRecord(
+            "serve",
+            "axlearn_inference.cli.serve:serve",
+            "Serve a model over HTTP, and chat with it.",
+        ),
     ]

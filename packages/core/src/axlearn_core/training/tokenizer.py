@@ -33,6 +33,8 @@ class Tokenizer(Configurable, abc.ABC):
     # special tokens that it may use, such as {"bos_token": "<s>"}.
     chat_template: str | None = None
     special_tokens: Mapping[str, str] = {}
+    # All texts that `encode_markup` takes for special ids (those whose piece is None).
+    special_names: Sequence[str] = ()
 
     @abc.abstractmethod
     def encode(self, text: str) -> Ids:
