@@ -1,6 +1,7 @@
 """`axl tokenizer train` with both packages: byte pairs, and data prepared with them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -29,7 +30,7 @@ def test_a_trained_folder_is_the_tokenizer_of_prepared_data(axl):
     output = axl(tokenizer, "train", "sea.jsonl", "--vocab-size", "275", "--out", "tok", *special)
     assert "wrote tok: 275 tokens" in output
     axl(data, "prepare", "sea.jsonl", "--tokenizer", "tok", "--seq-len", "32", "--dir", "there")
-    manifest = load_manifest("there")
+    manifest = load_manifest(Path("there"))
     assert manifest.tokenizer.vocab_size == 275
     assert manifest.prepared_from().tokenizer.path == "tok"
     assert "1851 ships" in axl(data, "inspect", "there")
@@ -38,5 +39,5 @@ def test_a_trained_folder_is_the_tokenizer_of_prepared_data(axl):
 def test_byte_pairs_are_trained_on_the_text_that_is_prepared(axl):
     words = ("--tokenizer", "bpe", "--vocab-size", "275", "--seq-len", "32", "--dir", "there")
     axl(data, "prepare", "sea.jsonl", *words)
-    assert load_manifest("there").tokenizer.eos_id == 0
+    assert load_manifest(Path("there")).tokenizer.eos_id == 0
     assert "1851 ships" in axl(data, "inspect", "there", "--check")
