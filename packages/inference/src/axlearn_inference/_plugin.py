@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from axlearn_core.plugins import LayerRecord, hookimpl
+from axlearn_core.plugins import EvaluatorRecord, LayerRecord, hookimpl
 
 
 @hookimpl
@@ -13,5 +13,17 @@ def axlearn_layers() -> Sequence[LayerRecord]:
             "paged",
             "axlearn_inference.caches:PagedCache",
             "Keys and values in pages that sequences take as they grow, and may share.",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_evaluators() -> Sequence[EvaluatorRecord]:
+    """What `axl eval --tasks` runs."""
+    return [
+        EvaluatorRecord(
+            "lm-eval",
+            "axlearn_inference.evaluation.evaluate:evaluate",
+            "Tasks of EleutherAI's lm-evaluation-harness.",
         ),
     ]
