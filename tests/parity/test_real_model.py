@@ -1,0 +1,124 @@
+"""A real model from end to end: imported, asked, fine-tuned, exported, and read by transformers."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+
+from axlearn_core.checkpoint import newest_intact
+from axlearn_core.config import replace
+from axlearn_core.module import functional
+from axlearn_core.training import Trainer
+from axlearn_experiments.text import trainer
+from axlearn_huggingface.exporting import export_folder, published
+from axlearn_huggingface.importing import import_folder
+from axlearn_inference.decoding import complete
+from axlearn_inference.loading import load
+from axlearn_inference.request import Request, Sampling
+from axlearn_inputs import DocumentInput, TextFiles
+from axlearn_inputs.corpora import moby_dick
+from axlearn_layers import LoRA, Projection
+from axlearn_layers.attention_layer import Attention
+
+sys.path.append(str(Path(__file__).parent))
+from smollm2 import write_folder
+
+PROMPT = "The capital of France is"
+PROMPT_IDS = [504, 3575, 282, 4649, 314]
+# By llama.cpp's family of programs, of the same file; its products have fewer bits than ours.
+NEXT = {" Paris": -0.25807, " the": -2.74074, " London": -4.38435, " Le": -4.61987, " New": -4.67782}
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The published model."""
+    return write_folder(tmp_path_factory.mktemp("smollm2"))
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """The directory of a run that was imported."""
+    directory = folder.parent / "run"
+    import_folder(folder, directory)
+    return directory
+
+
+def their_logits(folder, ids):
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    with torch.no_grad():
+        return model(torch.as_tensor([ids])).logits[0].numpy()
+
+
+def our_logits(model, ids):
+    @jax.jit
+    def logits(variables, ids):
+        batch = ({"input_ids": ids},)
+        found, _ = functional(
+            model.module, state=variables, prng_key=None, inputs=batch, method="logits"
+        )
+        return found
+
+    return np.asarray(logits(model.variables, np.array([ids], np.int32)))[0]
+
+
+def test_smollm2_is_imported_asked_fine_tuned_and_exported(folder, run):
+    model = load(run)
+    tokenizer = model.tokenizer
+    assert tokenizer.encode(PROMPT).tolist() == PROMPT_IDS
+    theirs = hf.AutoTokenizer.from_pretrained(folder)
+    for text in (moby_dick.chapters()[0][:3000], "1851 ünïcödé 日本 🐋\n\n\t<|im_end|>"):
+        assert tokenizer.encode_markup(text).tolist() == theirs.encode(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+    ours = our_logits(model, PROMPT_IDS)
+    # float32 sums of 576 to 1536 products in another order, in 30 layers.
+    np.testing.assert_allclose(ours, their_logits(folder, PROMPT_IDS), atol=2e-3)
+    last = np.asarray(jax.nn.log_softmax(ours[-1]))
+    assert {tokenizer.decode([i]) for i in np.argsort(last)[-5:]} == set(NEXT)
+    for word, logprob in NEXT.items():
+        assert last[tokenizer.encode(word)[0]] == pytest.approx(logprob, abs=1e-3)
+
+    chat = f"<|im_start|>user\n{PROMPT}?<|im_end|>\n<|im_start|>assistant\n"
+    prompt = tuple(tokenizer.encode_markup(chat).tolist())
+    request = Request(prompt, 16, Sampling(temperature=0), end_ids=tokenizer.end_ids)
+    (answer,) = complete(model, [request])
+    assert "Paris" in answer.text
+
+    tuned = fine_tuned(run, folder.parent / "tuned")
+    last_losses = tuned.values
+    assert np.isfinite(list(last_losses.values())[0] if last_losses else 0.0)
+    target = folder.parent / "exported"
+    export_folder(published(newest_intact(folder.parent / "tuned").info), target)
+    merged = load(folder.parent / "tuned")
+    again = our_logits(merged, PROMPT_IDS)
+    assert np.abs(again - ours).max() > 0.01  # it has learned something
+    np.testing.assert_allclose(again, their_logits(target, PROMPT_IDS), atol=2e-3)
+    assert hf.AutoTokenizer.from_pretrained(target).encode(PROMPT) == PROMPT_IDS
+
+
+def fine_tuned(run, directory):
+    """Trains adapters on the novel for some steps."""
+    imported = Trainer.Config  # the type, for readers
+    base = load_config(run)
+    assert isinstance(base, imported)
+    text = run.parent / "novel.txt"
+    text.write_text("".join(moby_dick.documents("train"))[:20_000])
+    data = DocumentInput.default_config().set(
+        documents=TextFiles.Config(files=(str(text),)),
+        tokenizer=base.input.tokenizer,
+        seq_len=48,
+        batch_size=2,
+    )
+    model = base.model.clone()
+    for attention in [model.stack.layer.attention]:
+        replace(attention, Projection, lambda old: LoRA.default_config().set(inner=old, rank=4))
+    cfg = trainer(model, data, peak_rate=1e-3, max_step=STEPS)
+    cfg.initialize_from.set(
+        checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")]
+    )
+    return cfg.instantiate().run(directory)
