@@ -12,7 +12,8 @@ import transformers as hf
 from axlearn_core.checkpoint import newest_intact
 from axlearn_core.config import replace
 from axlearn_core.module import functional
-from axlearn_core.training import Trainer
+from axlearn_core.plugins import get_registry
+from axlearn_core.training.saved_run import saved_config
 from axlearn_experiments.text import trainer
 from axlearn_huggingface.exporting import export_folder, published
 from axlearn_huggingface.importing import import_folder
@@ -22,7 +23,6 @@ from axlearn_inference.request import Request, Sampling
 from axlearn_inputs import DocumentInput, TextFiles
 from axlearn_inputs.corpora import moby_dick
 from axlearn_layers import LoRA, Projection
-from axlearn_layers.attention_layer import Attention
 
 sys.path.append(str(Path(__file__).parent))
 from smollm2 import write_folder
@@ -30,7 +30,13 @@ from smollm2 import write_folder
 PROMPT = "The capital of France is"
 PROMPT_IDS = [504, 3575, 282, 4649, 314]
 # By llama.cpp's family of programs, of the same file; its products have fewer bits than ours.
-NEXT = {" Paris": -0.25807, " the": -2.74074, " London": -4.38435, " Le": -4.61987, " New": -4.67782}
+NEXT = {
+    " Paris": -0.25807,
+    " the": -2.74074,
+    " London": -4.38435,
+    " Le": -4.61987,
+    " New": -4.67782,
+}
 STEPS = 4
 
 
@@ -89,9 +95,7 @@ def test_smollm2_is_imported_asked_fine_tuned_and_exported(folder, run):
     (answer,) = complete(model, [request])
     assert "Paris" in answer.text
 
-    tuned = fine_tuned(run, folder.parent / "tuned")
-    last_losses = tuned.values
-    assert np.isfinite(list(last_losses.values())[0] if last_losses else 0.0)
+    fine_tuned(run, folder.parent / "tuned")
     target = folder.parent / "exported"
     export_folder(published(newest_intact(folder.parent / "tuned").info), target)
     merged = load(folder.parent / "tuned")
@@ -102,23 +106,18 @@ def test_smollm2_is_imported_asked_fine_tuned_and_exported(folder, run):
 
 
 def fine_tuned(run, directory):
-    """Trains adapters on the novel for some steps."""
-    imported = Trainer.Config  # the type, for readers
-    base = load_config(run)
-    assert isinstance(base, imported)
-    text = run.parent / "novel.txt"
-    text.write_text("".join(moby_dick.documents("train"))[:20_000])
+    """Trains adapters on some pages of the novel for some steps."""
+    base = saved_config(newest_intact(run).info, get_registry())
+    pages = run.parent / "pages.txt"
+    pages.write_text(moby_dick.chapters()[0][:20_000])
     data = DocumentInput.default_config().set(
-        documents=TextFiles.Config(files=(str(text),)),
+        documents=TextFiles.Config(files=(str(pages),)),
         tokenizer=base.input.tokenizer,
         seq_len=48,
         batch_size=2,
     )
-    model = base.model.clone()
-    for attention in [model.stack.layer.attention]:
-        replace(attention, Projection, lambda old: LoRA.default_config().set(inner=old, rank=4))
-    cfg = trainer(model, data, peak_rate=1e-3, max_step=STEPS)
-    cfg.initialize_from.set(
-        checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")]
-    )
-    return cfg.instantiate().run(directory)
+    attention = base.model.stack.layer.attention
+    replace(attention, Projection, lambda old: LoRA.default_config().set(inner=old, rank=4))
+    cfg = trainer(base.model, data, peak_rate=1e-3, max_step=STEPS)
+    cfg.initialize_from.set(checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")])
+    cfg.instantiate().run(directory)

@@ -6,18 +6,6 @@ from axlearn_core.plugins import EvaluatorRecord, LayerRecord, hookimpl
 
 
 @hookimpl
-def axlearn_layers() -> Sequence[LayerRecord]:
-    """Caches, for `model.**.cache=inference/paged`."""
-    return [
-        LayerRecord(
-            "paged",
-            "axlearn_inference.caches:PagedCache",
-            "Keys and values in pages that sequences take as they grow, and may share.",
-        ),
-    ]
-
-
-@hookimpl
 def axlearn_evaluators() -> Sequence[EvaluatorRecord]:
     """What `axl eval --tasks` runs."""
     return [
@@ -25,5 +13,17 @@ def axlearn_evaluators() -> Sequence[EvaluatorRecord]:
             "lm-eval",
             "axlearn_inference.evaluation.evaluate:evaluate",
             "Tasks of EleutherAI's lm-evaluation-harness.",
+        ),
+    ]
+
+
+@hookimpl
+def axlearn_layers() -> Sequence[LayerRecord]:
+    """Caches, for `model.**.cache=inference/paged`."""
+    return [
+        LayerRecord(
+            "paged",
+            "axlearn_inference.caches:PagedCache",
+            "Keys and values in pages that sequences take as they grow, and may share.",
         ),
     ]

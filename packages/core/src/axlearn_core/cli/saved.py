@@ -47,11 +47,11 @@ def evaluate(
     Each PATH=VALUE changes that config, such as evaluations.held_out.max_batches=10. With --tasks,
     an installed evaluator scores tasks that it knows by name instead.
     """
-    if tasks is None:
-        without_tasks(options)
     checkpoint = _chosen(directory, step)
     machine = start(get_registry())
-    if tasks is not None:
+    if tasks is None:
+        without_tasks(options)
+    else:
         score_tasks(checkpoint, get_registry(), overrides, tasks=tasks, as_json=as_json, **options)
         return
     from axlearn_core.parallel import is_first
