@@ -54,8 +54,11 @@ def run(folder):
     return directory
 
 
-def their_logits(folder, ids):
-    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+def reloaded(folder):
+    return hf.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+
+
+def their_logits(model, ids):
     with torch.no_grad():
         return model(torch.as_tensor([ids])).logits[0].numpy()
 
@@ -81,19 +84,21 @@ def test_smollm2_is_imported_asked_fine_tuned_and_exported(folder, run):
         assert tokenizer.encode_markup(text).tolist() == theirs.encode(text)
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
-    ours = our_logits(model, PROMPT_IDS)
+    ours, their_model = our_logits(model, PROMPT_IDS), reloaded(folder)
     # float32 sums of 576 to 1536 products in another order, in 30 layers.
-    np.testing.assert_allclose(ours, their_logits(folder, PROMPT_IDS), atol=2e-3)
+    np.testing.assert_allclose(ours, their_logits(their_model, PROMPT_IDS), atol=2e-3)
     last = np.asarray(jax.nn.log_softmax(ours[-1]))
     assert {tokenizer.decode([i]) for i in np.argsort(last)[-5:]} == set(NEXT)
     for word, logprob in NEXT.items():
         assert last[tokenizer.encode(word)[0]] == pytest.approx(logprob, abs=1e-3)
 
-    chat = f"<|im_start|>user\n{PROMPT}?<|im_end|>\n<|im_start|>assistant\n"
-    prompt = tuple(tokenizer.encode_markup(chat).tolist())
-    request = Request(prompt, 16, Sampling(temperature=0), end_ids=tokenizer.end_ids)
+    request = Request(tuple(PROMPT_IDS), 12, Sampling(temperature=0), end_ids=tokenizer.end_ids)
     (answer,) = complete(model, [request])
-    assert "Paris" in answer.text
+    expected = their_model.generate(
+        torch.as_tensor([PROMPT_IDS]), max_new_tokens=12, do_sample=False
+    )
+    assert "Paris" in answer.text and answer.ids == expected[0, len(PROMPT_IDS) :].tolist()
+    del their_model
 
     fine_tuned(run, folder.parent / "tuned")
     target = folder.parent / "exported"
@@ -101,7 +106,7 @@ def test_smollm2_is_imported_asked_fine_tuned_and_exported(folder, run):
     merged = load(folder.parent / "tuned")
     again = our_logits(merged, PROMPT_IDS)
     assert np.abs(again - ours).max() > 0.01  # it has learned something
-    np.testing.assert_allclose(again, their_logits(target, PROMPT_IDS), atol=2e-3)
+    np.testing.assert_allclose(again, their_logits(reloaded(target), PROMPT_IDS), atol=2e-3)
     assert hf.AutoTokenizer.from_pretrained(target).encode(PROMPT) == PROMPT_IDS
 
 
