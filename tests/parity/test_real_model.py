@@ -124,5 +124,6 @@ def fine_tuned(run, directory):
     attention = base.model.stack.layer.attention
     replace(attention, Projection, lambda old: LoRA.default_config().set(inner=old, rank=4))
     cfg = trainer(base.model, data, peak_rate=1e-3, max_step=STEPS)
+    cfg.mesh_shape = {"data": 1}
     cfg.initialize_from.set(checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")])
     cfg.instantiate().run(directory)
