@@ -93,11 +93,12 @@ def read_settings(folder: Path) -> Settings:
     special = set(named.values())
     for key in _LISTED:
         listed = tokens.get(key)
-        if isinstance(listed, dict):  # by names that a chat template uses
+        if isinstance(listed, list):
+            special |= {name for token in listed if (name := _content(token))}
+        elif isinstance(listed, dict):  # by names that a chat template uses
             own = {role: name for role, token in listed.items() if (name := _content(token))}
             named = {**own, **named}
-        special |= {name for token in listed or () if (name := _content(token))}
-        special |= set(named.values())
+            special |= set(own.values())
     added = config.get("added_tokens_decoder")
     for token in added.values() if isinstance(added, dict) else ():
         if isinstance(token, dict) and token.get("special") and (name := _content(token)):

@@ -104,13 +104,13 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def _load(self, settings: Settings) -> tokenizers.Tokenizer:
         """Returns the tokenizer, to which names of special tokens are text."""
-        content = json.dumps({**self._file, "truncation": None, "padding": None})
-        loaded = self._guard(lambda: tokenizers.Tokenizer.from_str(content))
+        whole = {**self._file, "truncation": None, "padding": None}
+        loaded = self._guard(lambda: tokenizers.Tokenizer.from_str(json.dumps(whole)))
         # As transformers does. One that is no word of it yet would be none of the model's either.
-        known = sorted(name for name in settings.special if loaded.token_to_id(name) is not None)
-        marked = [tokenizers.AddedToken(name, special=True, normalized=False) for name in known]
         have = {token.content for token in loaded.get_added_tokens_decoder().values()}
-        self._guard(lambda: loaded.add_special_tokens([t for t in marked if t.content not in have]))
+        names = sorted((settings.special - have) & loaded.get_vocab().keys())
+        marked = [tokenizers.AddedToken(name, special=True, normalized=False) for name in names]
+        self._guard(lambda: loaded.add_special_tokens(marked))
         loaded.encode_special_tokens = True
         return loaded
 
