@@ -1,4 +1,6 @@
-"""Log-likelihoods are those of a whole forward pass, in whatever pieces and batches they are made."""
+"""Log-likelihoods are those of a whole forward pass, in whatever pieces and batches."""
+
+import functools
 
 import jax
 import numpy as np
@@ -21,17 +23,19 @@ def model():
     return LanguageModel("tiny", module, variables, None, "float32", VOCAB)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def whole(module, variables, ids):
+    inputs = ({"input_ids": ids},)
+    return functional(module, state=variables, prng_key=None, inputs=inputs, method="logits")[0]
+
+
 def expected(model, context, continuation):
     """The same by one forward pass over all of it, summed in float64."""
-    ids = np.array([[*context, *continuation]])
-    logits, _ = functional(
-        model.module,
-        state=model.variables,
-        prng_key=None,
-        inputs=({"input_ids": ids[:, :-1]},),
-        method="logits",
-    )
-    rows = np.asarray(logits, np.float64)[0, len(context) - 1 :]
+    ids = [*context, *continuation][:-1]
+    padded = np.zeros((1, 40), np.int32)
+    padded[0, : len(ids)] = ids
+    logits = whole(model.module, model.variables, padded)
+    rows = np.asarray(logits, np.float64)[0, len(context) - 1 : len(ids)]
     logprobs = rows - np.log(np.exp(rows).sum(-1, keepdims=True))
     own = logprobs[np.arange(len(continuation)), continuation]
     return own.sum(), bool((rows.argmax(-1) == continuation).all())
