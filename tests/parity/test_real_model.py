@@ -37,7 +37,7 @@ NEXT = {
     " Le": -4.61987,
     " New": -4.67782,
 }
-STEPS = 4
+STEPS = 3
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +118,11 @@ def fine_tuned(run, directory):
     data = DocumentInput.default_config().set(
         documents=TextFiles.Config(files=(str(pages),)),
         tokenizer=base.input.tokenizer,
-        seq_len=48,
+        seq_len=32,
         batch_size=2,
     )
-    attention = base.model.stack.layer.attention
-    replace(attention, Projection, lambda old: LoRA.default_config().set(inner=old, rank=4))
+    adapter = LoRA.default_config().set(rank=4)
+    replace(base.model.stack, Projection, lambda old: adapter.clone(inner=old))
     cfg = trainer(base.model, data, peak_rate=1e-3, max_step=STEPS)
     cfg.mesh_shape = {"data": 1}
     cfg.initialize_from.set(checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")])
