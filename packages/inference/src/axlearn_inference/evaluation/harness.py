@@ -19,7 +19,7 @@ Complete = Callable[[Sequence[Request]], Sequence[str]]
 """Decodes requests together; returns the text of each, without stop strings and end ids."""
 
 
-class HarnessModel(TemplateLM):
+class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """Answers as the harness's own model of `transformers` does with the same weights.
 
     Names of special tokens in a task's text are these tokens, and texts begin with bos where the

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
@@ -77,7 +78,7 @@ def _score_batch(model: LanguageModel, pairs: Sequence[Pair], batch_size: int) -
     all_logprobs, all_greedy = jax.device_get((logprobs, greedy))
     counted = counts[:, : len(logprobs) * piece]
     totals = np.where(counted, np.concatenate(all_logprobs, axis=1), 0).sum(axis=1, dtype=float)
-    best = np.where(counted, np.concatenate(all_greedy, axis=1), True).all(axis=1)
+    best: NDArray[np.bool_] = (np.concatenate(all_greedy, axis=1) | ~counted).all(axis=1)
     return [Score(float(totals[row]), bool(best[row])) for row in range(len(pairs))]
 
 
