@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
@@ -78,8 +77,8 @@ def _score_batch(model: LanguageModel, pairs: Sequence[Pair], batch_size: int) -
     all_logprobs, all_greedy = jax.device_get((logprobs, greedy))
     counted = counts[:, : len(logprobs) * piece]
     totals = np.where(counted, np.concatenate(all_logprobs, axis=1), 0).sum(axis=1, dtype=float)
-    best: NDArray[np.bool_] = (np.concatenate(all_greedy, axis=1) | ~counted).all(axis=1)
-    return [Score(float(totals[row]), bool(best[row])) for row in range(len(pairs))]
+    likeliest = np.concatenate(all_greedy, axis=1) | ~counted
+    return [Score(float(totals[row]), bool(likeliest[row].all())) for row in range(len(pairs))]
 
 
 _readers: WeakKeyDictionary[LanguageModel, Any] = WeakKeyDictionary()
