@@ -123,7 +123,7 @@ def fine_tuned(run, directory):
     )
     adapter = LoRA.default_config().set(rank=4)
     replace(base.model.stack, Projection, lambda old: adapter.clone(inner=old))
-    cfg = trainer(base.model, data, peak_rate=1e-3, max_step=STEPS)
+    cfg = trainer(base.model, data, peak_rate=1e-4, max_step=STEPS)
     cfg.mesh_shape = {"data": 1}
     cfg.initialize_from.set(checkpoint=str(run), rules=[(r"(.*)\.inner\.(.*)", r"\1.\2")])
     cfg.instantiate().run(directory)

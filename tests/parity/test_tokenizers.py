@@ -63,15 +63,23 @@ def test_what_transformers_saves_is_read_alike(both, tmp_path):
     assert again.chat_template == ours.chat_template
 
 
-@pytest.mark.parametrize("add_bos", [True, False])
-def test_a_bos_is_what_transformers_adds(folder, tmp_path, add_bos):
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_text((folder / name).read_text())
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    config |= {"bos_token": "<|im_start|>", "add_bos_token": add_bos}
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_bos_is_what_transformers_adds(folder, tmp_path, adds):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    if adds:
+        name = "<|im_start|>"
+        here = {"Sequence": {"id": "A", "type_id": 0}}
+        content["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": name, "type_id": 0}}, here],
+            "pair": [here, here],
+            "special_tokens": {name: {"id": name, "ids": [2], "tokens": [name]}},
+        }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    config = {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "add_bos_token": not adds}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     ours = HuggingFaceTokenizer.Config(path=str(tmp_path)).instantiate()
     theirs = hf.PreTrainedTokenizerFast.from_pretrained(tmp_path)
     bos = [ours.bos_id] if ours.bos_id >= 0 else []
-    assert (bos != []) == add_bos
+    assert bos == ([2] if adds else [])
     assert [*bos, *ours.encode("a whale").tolist()] == theirs.encode("a whale")

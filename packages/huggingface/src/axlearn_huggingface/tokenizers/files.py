@@ -36,14 +36,12 @@ class Settings(NamedTuple):
     Attributes:
         named: special tokens by their role, such as {"eos_token": "</s>"}.
         special: all special tokens that are named anywhere.
-        add_bos: whether a text begins with bos; None leaves it to the tokenizer's own file.
         chat_template: jinja.
         end_ids: after which generation ends.
     """
 
     named: Mapping[str, str]
     special: frozenset[str]
-    add_bos: bool | None
     chat_template: str | None
     end_ids: tuple[int, ...]
 
@@ -103,11 +101,9 @@ def read_settings(folder: Path) -> Settings:
     for token in added.values() if isinstance(added, dict) else ():
         if isinstance(token, dict) and token.get("special") and (name := _content(token)):
             special.add(name)
-    told = "add_bos_token" in config or "add_eos_token" in config
     return Settings(
         named,
         frozenset(special),
-        bool(config.get("add_bos_token")) if told else None,
         _chat_template(folder, config),
         _end_ids(_object(folder / GENERATION)),
     )

@@ -37,7 +37,8 @@ class HuggingFaceTokenizer(Tokenizer):
     tokenizer_config.json, special_tokens_map.json, chat_template.jinja and generation_config.json
     beside it are read too, if they are there. Ids are those of `transformers` with
     add_special_tokens=False and split_special_tokens=True; `encode_markup` those without the
-    latter. `bos_id` is what `transformers` puts before a text by itself, -1 if nothing.
+    latter. `bos_id` is what tokenizer.json puts before a text (add_bos_token of the config means
+    nothing beside it, as there), -1 if nothing.
 
     The round trip is exact for byte-level models and those with byte fallback, if they neither
     normalise nor add a space at the beginning; others (BERT's, say) decode as `transformers` does.
@@ -134,10 +135,8 @@ class HuggingFaceTokenizer(Tokenizer):
         return found | {number for number in [told.get("unk_id")] if isinstance(number, int)}
 
     def _set_ids(self, settings: Settings) -> None:
-        before, after = self._around()
+        bos, after = self._around()
         named = {role: self._vocab.get(name) for role, name in settings.named.items()}
-        bos = named.get("bos_token")
-        bos = before if settings.add_bos is None else bos if settings.add_bos else None
         eos = named.get("eos_token", after)
         if (name := self.config.eos_token) is not None:
             eos = self._vocab.get(name)
