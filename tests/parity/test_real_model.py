@@ -29,7 +29,7 @@ from smollm2 import write_folder
 
 PROMPT = "The capital of France is"
 PROMPT_IDS = [504, 3575, 282, 4649, 314]
-# By llama.cpp's family of programs, of the same file; its products have fewer bits than ours.
+# What is known to follow it, by these weights: log-probabilities in nats.
 NEXT = {
     " Paris": -0.25807,
     " the": -2.74074,
