@@ -29,6 +29,7 @@ from axlearn_core.testing import faults
 from axlearn_core.training import Trainer
 from axlearn_core.training.run_directory import read_run
 from axlearn_experiments.text import quickstart
+from axlearn_huggingface.tokenizers import BytePairTrainer, HuggingFaceTokenizer
 from axlearn_inputs.documents import Document
 from axlearn_inputs.manifest import load_manifest
 from axlearn_inputs.prepare import prepare
@@ -299,6 +300,26 @@ def test_tokenizer_file(tmp_path_factory):
             pass
 
     look()
+
+
+@pytest.fixture(scope="module")
+def published_tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    texts = ["the cat sat on the mat", "a dog and a cat"] * 5
+    BytePairTrainer.Config(vocab_size=270).instantiate().train(texts, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_files_of_a_published_tokenizer(published_tokenizer, name):
+    def read():
+        tokenizer = HuggingFaceTokenizer.Config(path=str(published_tokenizer)).instantiate()
+        tokenizer.decode(tokenizer.encode("the mat \u2581 é <|endoftext|>"))
+        tokenizer.encode_markup("the <|endoftext|>")
+        with contextlib.suppress(NotImplementedError):  # of a decoder that tells no bytes
+            tokenizer.pieces()
+
+    fuzzed(published_tokenizer / name, read)
 
 
 @fuzz

@@ -9,7 +9,7 @@ from axlearn_core.config import REQUIRED, Configurable
 from axlearn_core.errors import UserError
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.input import Input
-from axlearn_inputs import JsonLines, LengthFilter, Parquet, cli
+from axlearn_inputs import JsonLines, LengthFilter, Parquet, cli, tokenizer_cli
 from axlearn_inputs.packed import PackedInput
 from axlearn_inputs.spec import PrepareSpec
 from axlearn_inputs.synthetic import SyntheticInput
@@ -31,12 +31,13 @@ def run(monkeypatch):
     """Runs the command with one installed experiment, `exp`; returns what it would prepare."""
 
     def run(experiment: Experiment.Config, *words: str):
-        real = get_registry()
+        real, named_exp = get_registry(), SimpleNamespace(name="exp")
         registry = SimpleNamespace(
             load=real.load,
             resolve=lambda name: [SimpleNamespace(kind="experiment")] if name == "exp" else [],
             experiment=lambda name: lambda: experiment,
-            records=lambda kind: [SimpleNamespace(name="exp")],
+            records=lambda kind: real.records(kind) if kind == "tokenizer" else [named_exp],
+            tokenizer=real.tokenizer,
             lookup=None,
         )
         monkeypatch.setattr(cli, "get_registry", lambda: registry)
@@ -95,7 +96,7 @@ def test_an_unknown_name_is_refused_with_near_ones(run):
 
 def test_a_vocabulary_size_is_refused_for_bytes(run):
     output = run(Experiment.Config(), "moby_dick", "--vocab-size", "99")[1]
-    assert "--vocab-size needs --tokenizer sentencepiece" in output
+    assert "--vocab-size is for a tokenizer that is to be trained" in output
 
 
 @pytest.mark.parametrize(
@@ -116,3 +117,42 @@ def test_files_are_read_by_how_they_end(run, pattern, source, splits, folder):
 def test_a_filter_that_is_none_is_refused(run):
     output = run(Experiment.Config(), "books.txt", "--filter", "best-fit")[1]
     assert "--filter best-fit: it is no filter of documents" in output
+
+
+# axl tokenizer train
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = "the whale, the sea and 1851 ships. "
+    (tmp_path / "notes.md").write_text(words * 20)
+    (tmp_path / "more.jsonl").write_text('{"text": "a white whale"}\n' * 5)
+
+    def train(*words: str):
+        done = CliRunner().invoke(tokenizer_cli.tokenizer, ["train", *words, "--out", "tok"])
+        return str(done.exception) if isinstance(done.exception, UserError) else done.output
+
+    return train
+
+
+def test_a_tokenizer_is_trained_on_files_and_named_by_its_folder(train, run):
+    words = ("notes.md", "more.jsonl", "--vocab-size", "280", "--kind", "sentencepiece")
+    output = train(*words)
+    assert "wrote tok: 280 tokens" in output and "--tokenizer tok" in output
+    jobs, _ = run(Experiment.Config(), "more.jsonl", "--tokenizer", "tok")
+    tokenizer = jobs[0][1].tokenizer.instantiate()
+    assert tokenizer.decode(tokenizer.encode("1851 whales")) == "1851 whales"
+    assert "tok holds something already" in train(*words)
+
+
+def test_what_cannot_be_trained_is_explained(train):
+    words = ("--vocab-size", "300", "--kind", "sentencepiece")
+    assert "neither a file nor a bundled task 'moby'" in train("moby", *words)
+    assert "has no field 'chatml'" in train("notes.md", *words, "--chatml")
+
+
+def test_data_are_prepared_with_a_registered_trainer(run):
+    words = ("--tokenizer", "inputs/sentencepiece", "--vocab-size", "512")
+    jobs, _ = run(Experiment.Config(), "books.txt", *words)
+    assert jobs[0][1].tokenizer.vocab_size == 512

@@ -62,6 +62,7 @@ KINDS = [
     ("experiments", "ExperimentRecord", "experiment", "number", "a function that returns a Train"),
     ("writers", "WriterRecord", "Csv", "Norm", "a subclass of axlearn_core.observe.writers.Wri"),
     ("checkpoint_formats", "CheckpointFormatRecord", "adam", "value", "a class or function"),
+    ("evaluators", "EvaluatorRecord", "adam", "value", "a class or function"),
     ("launchers", "LauncherRecord", "Starter", "Norm", "a subclass of axlearn_core.launch.Launc"),
     ("commands", "CommandRecord", "command", "adam", "a click command"),
 ]

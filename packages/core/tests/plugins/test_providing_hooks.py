@@ -75,6 +75,10 @@ class Everything:
         return record("CheckpointFormat")
 
     @hookimpl
+    def axlearn_evaluators(self):
+        return record("Evaluator")
+
+    @hookimpl
     def axlearn_launchers(self):
         return record("Launcher")
 

@@ -20,6 +20,7 @@ HOOKS_THAT_PROVIDE = [  # as the architecture names them
     "axlearn_experiments",
     "axlearn_writers",
     "axlearn_checkpoint_formats",
+    "axlearn_evaluators",
     "axlearn_launchers",
     "axlearn_commands",
 ]

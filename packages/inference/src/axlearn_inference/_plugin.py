@@ -2,7 +2,19 @@
 
 from collections.abc import Sequence
 
-from axlearn_core.plugins import CommandRecord, LayerRecord, hookimpl
+from axlearn_core.plugins import CommandRecord, EvaluatorRecord, LayerRecord, hookimpl
+
+
+@hookimpl
+def axlearn_evaluators() -> Sequence[EvaluatorRecord]:
+    """What `axl eval --tasks` runs."""
+    return [
+        EvaluatorRecord(
+            "lm-eval",
+            "axlearn_inference.evaluation.evaluate:evaluate",
+            "Tasks of EleutherAI's lm-evaluation-harness.",
+        ),
+    ]
 
 
 @hookimpl

@@ -151,5 +151,6 @@ def axlearn_commands() -> Sequence[CommandRecord]:
             "data",
             "axlearn_inputs.cli:data",
             "Prepare training data, and look at what was prepared.",
-        )
+        ),
+        CommandRecord("tokenizer", "axlearn_inputs.tokenizer_cli:tokenizer", "Train a tokenizer."),
     ]

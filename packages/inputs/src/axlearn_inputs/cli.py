@@ -22,12 +22,12 @@ from axlearn_inputs.packed import PackedInput, load_tokenizer
 from axlearn_inputs.prepare import prepare as prepare_data
 from axlearn_inputs.rows import decode_row, id_dtype
 from axlearn_inputs.shards import ShardReader
-from axlearn_inputs.sources import ENDS, DocumentSource, source_of_files
+from axlearn_inputs.sources import ENDS, source_of_files
 from axlearn_inputs.spec import PrepareSpec
-from axlearn_inputs.tokenizers import ByteTokenizer, SentencePieceTrainer
+from axlearn_inputs.tokenizer_cli import DEFAULT_VOCAB_SIZE, chosen_tokenizer
+from axlearn_inputs.tokenizers import Tokenizer, TokenizerTrainer
 
 _DEFAULT_SEQ_LEN = 512
-_DEFAULT_VOCAB_SIZE = 2048
 
 
 @click.group()
@@ -39,9 +39,11 @@ def data() -> None:
 @click.argument("name")
 @click.argument("overrides", nargs=-1, metavar="[PATH=VALUE]...")
 @click.option("--dir", "directory", help="Where to write.  [default: prepared/TASK]")
-@click.option("--tokenizer", type=click.Choice(["byte", "sentencepiece"]), help="[default: byte]")
 @click.option(
-    "--vocab-size", type=int, help=f"Pieces of sentencepiece.  [default: {_DEFAULT_VOCAB_SIZE}]"
+    "--tokenizer", help="byte, sentencepiece, bpe, or a tokenizer's folder.  [default: byte]"
+)
+@click.option(
+    "--vocab-size", type=int, help=f"Of one to be trained.  [default: {DEFAULT_VOCAB_SIZE}]"
 )
 @click.option("--seq-len", type=int, help=f"Targets per row.  [default: {_DEFAULT_SEQ_LEN}]")
 @click.option("--seed", type=int, help="Of the order of rows.  [default: 0]")
@@ -87,7 +89,10 @@ def prepare(
             _require_task(registry, name)
         elif "{split}" not in name:
             splits = splits or ("train",)
-        spec = _spec(files or name, tokenizer, vocab_size, seq_len, seed, splits)
+        spec = PrepareSpec(task=files or name, seq_len=seq_len or _DEFAULT_SEQ_LEN, seed=seed or 0)
+        if splits:
+            spec.splits = splits
+        spec.tokenizer = _tokenizer(registry, tokenizer or "byte", vocab_size)
         spec.filters = {name: _filter(registry, name) for name in filters}
         jobs = [(directory or f"prepared/{_default_folder(name)}", spec)]
         hint = f"axl data inspect {jobs[0][0]}"
@@ -125,24 +130,18 @@ def _filter(registry: Registry, name: str) -> DocumentFilter.Config:
     return found.Config()
 
 
-def _spec(
-    task: str | DocumentSource.Config,
-    tokenizer: str | None,
-    vocab_size: int | None,
-    seq_len: int | None,
-    seed: int | None,
-    splits: tuple[str, ...],
-) -> PrepareSpec:
-    spec = PrepareSpec(task=task, seq_len=seq_len or _DEFAULT_SEQ_LEN, seed=seed or 0)
-    if splits:
-        spec.splits = splits
-    if tokenizer == "sentencepiece":
-        spec.tokenizer = SentencePieceTrainer.Config(vocab_size=vocab_size or _DEFAULT_VOCAB_SIZE)
-    elif vocab_size is not None:
+def _tokenizer(
+    registry: Registry, name: str, vocab_size: int | None
+) -> Tokenizer.Config | TokenizerTrainer.Config:
+    config = chosen_tokenizer(registry, name)
+    if isinstance(config, TokenizerTrainer.Config):
+        return config.set(vocab_size=vocab_size or DEFAULT_VOCAB_SIZE)
+    if vocab_size is not None:
         raise click.UsageError(
-            f"--vocab-size needs --tokenizer sentencepiece; bytes have {ByteTokenizer.vocab_size}"
+            f"--vocab-size is for a tokenizer that is to be trained, such as --tokenizer "
+            f"sentencepiece; {name} has its own"
         )
-    return spec
+    return cast(Tokenizer.Config, config)
 
 
 def _jobs_of_experiment(

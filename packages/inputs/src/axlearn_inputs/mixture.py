@@ -114,7 +114,7 @@ def _checked_weights(
 
 
 def _shared_tokenizer(inputs: Mapping[str, Input]) -> Tokenizer | None:
-    found = {name: cast(Tokenizer | None, part.tokenizer()) for name, part in inputs.items()}
+    found = {name: part.tokenizer() for name, part in inputs.items()}
     prints = {name: t.fingerprint() for name, t in found.items() if t is not None}
     if len(set(prints.values())) > 1:
         shown = ", ".join(f"{name}: {value[:12]}" for name, value in prints.items())

@@ -15,6 +15,7 @@ from axlearn_core.cli.experiment import (
     step_option,
 )
 from axlearn_core.cli.machine import joined, start
+from axlearn_core.cli.task_scores import score_tasks, task_options, without_tasks
 from axlearn_core.cli.text import table
 from axlearn_core.errors import UserError
 from axlearn_core.plugins import get_registry
@@ -25,13 +26,27 @@ from axlearn_core.plugins import get_registry
 @overrides_argument
 @step_option
 @as_json_option
-def evaluate(directory: Path, overrides: tuple[str, ...], step: int | None, as_json: bool) -> None:
+@task_options
+def evaluate(
+    directory: Path,
+    overrides: tuple[str, ...],
+    step: int | None,
+    as_json: bool,
+    tasks: str | None,
+    **options: Any,
+) -> None:
     """Evaluate a checkpoint of the run in DIR on the evaluations of its config.
 
-    Each PATH=VALUE changes that config, such as evaluations.held_out.max_batches=10.
+    Each PATH=VALUE changes that config, such as evaluations.held_out.max_batches=10. With --tasks,
+    an installed evaluator scores tasks that it knows by name instead.
     """
     checkpoint = chosen_checkpoint(directory, step)
     machine = start(get_registry())
+    if tasks is None:
+        without_tasks(options)
+    else:
+        score_tasks(checkpoint, get_registry(), overrides, tasks=tasks, as_json=as_json, **options)
+        return
     from axlearn_core.parallel import is_first
     from axlearn_core.training.saved_run import load_run
 

@@ -205,6 +205,14 @@ class CheckpointFormatRecord(Record):
 
 
 @dataclass(frozen=True)
+class EvaluatorRecord(Record):
+    """What scores a checkpoint on tasks that are known by name."""
+
+    kind = "evaluator"
+    hook = "axlearn_evaluators"
+
+
+@dataclass(frozen=True)
 class LauncherRecord(Record):
     """A way to start a run on other machines."""
 
@@ -236,6 +244,7 @@ RECORD_TYPES: Final[tuple[type[Record], ...]] = (
     ExperimentRecord,
     WriterRecord,
     CheckpointFormatRecord,
+    EvaluatorRecord,
     LauncherRecord,
     CommandRecord,
 )

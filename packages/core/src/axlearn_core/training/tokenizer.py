@@ -69,8 +69,12 @@ class Tokenizer(Configurable, abc.ABC):
         raise NotImplementedError(f"{type(self).__qualname__} does not tell its ids' bytes")
 
     def as_document(self, ids: Ids) -> Ids:
-        """Returns bos, `ids`, eos: everything after the bos is something to predict."""
-        return np.concatenate([[self.bos_id], ids, [self.eos_id]]).astype(np.int32)
+        """Returns bos, `ids`, eos: everything after the bos is something to predict.
+
+        Without a bos, the eos of the document before stands there.
+        """
+        first = self.bos_id if self.bos_id >= 0 else self.eos_id
+        return np.concatenate([[first], ids, [self.eos_id]]).astype(np.int32)
 
 
 class TokenizerTrainer(Configurable, abc.ABC):

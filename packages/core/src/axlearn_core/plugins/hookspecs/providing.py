@@ -21,6 +21,7 @@ from axlearn_core.plugins.records import (
     CommandRecord,
     DataSourceRecord,
     DocumentSourceRecord,
+    EvaluatorRecord,
     ExperimentRecord,
     HardwareRecord,
     KernelRecord,
@@ -293,6 +294,23 @@ def axlearn_checkpoint_formats() -> Sequence[CheckpointFormatRecord]:
         @hookimpl
         def axlearn_checkpoint_formats() -> list[CheckpointFormatRecord]:
             return [CheckpointFormatRecord("tar", "acme_formats.tar:Tar", "One tar file.")]
+    """
+
+
+@hookspec
+def axlearn_evaluators() -> Sequence[EvaluatorRecord]:
+    """Evaluators: scores of a checkpoint on tasks that are known by name.
+
+    Target: an `axlearn_core.training.evaluator.Evaluator`, a function.
+    Read by: `axl eval DIR --tasks NAMES`. Of several, `--evaluator` says which.
+
+    Example:
+        from axlearn_core.plugins import EvaluatorRecord, hookimpl
+
+
+        @hookimpl
+        def axlearn_evaluators() -> list[EvaluatorRecord]:
+            return [EvaluatorRecord("quiz", "acme_quiz.evaluate:evaluate", "Questions of ours.")]
     """
 
 

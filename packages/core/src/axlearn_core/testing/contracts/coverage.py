@@ -44,6 +44,7 @@ CONTRACTS: Final[dict[str, type[ComponentContract]]] = {
     "experiment": ExperimentContract,
     "writer": WriterContract,
     "checkpoint-format": NamedContract,
+    "evaluator": NamedContract,
     "launcher": LauncherContract,
     "command": CommandContract,
 }

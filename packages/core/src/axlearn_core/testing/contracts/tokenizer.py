@@ -57,7 +57,8 @@ class TokenizerContract(ConfigContract):
         assert all(pieces[number] is None for number in {tokenizer.eos_id, tokenizer.bos_id} - {-1})
         for text in self.texts:
             parts = [pieces[number] for number in tokenizer.encode(text)]
-            assert b"".join(part for part in parts if part is not None) == text.encode()
+            joined = b"".join(part for part in parts if part is not None)
+            assert joined in (text.encode(), b" " + text.encode())  # some begin with a space
 
     def test_lists_and_arrays_decode_alike(self) -> None:
         tokenizer = self.tokenizer()

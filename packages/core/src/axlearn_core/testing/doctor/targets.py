@@ -113,6 +113,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "experiment": _experiment,
     "writer": _subclass("axlearn_core.observe.writers:Writer"),
     "checkpoint-format": _callable,
+    "evaluator": _callable,
     "launcher": _subclass("axlearn_core.launch:Launcher"),
     "command": _command,
 }
