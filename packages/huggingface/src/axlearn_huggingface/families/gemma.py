@@ -39,7 +39,7 @@ _PARTS = (
     Field(
         "query_pre_attn_scalar",
         "score_dim",
-        lambda model: round(model.stack.layers[0].attention.scale ** -2, 6),
+        lambda model: round(model.stack.layers[0].attention.scale ** -2),
         256,
     ),
     Field(
