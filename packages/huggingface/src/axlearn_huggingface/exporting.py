@@ -88,7 +88,7 @@ def published(
         **({} if length is None else {"max_position_embeddings": length}),
         **_special_ids(tokenizer),
     }
-    return Published(found.family.model_type, config, _cast(tensors, dtype), tokenizer, notes)
+    return Published(found.family.model_type, config, tensors.cast(dtype), tokenizer, notes)
 
 
 def export_folder(
@@ -205,13 +205,6 @@ def _special_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
         "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
         "pad_token_id": tokenizer.pad_id if tokenizer.pad_id >= 0 else None,
     }
-
-
-def _cast(tensors: LazyTensors, dtype: str) -> LazyTensors:
-    def load(name: str) -> Any:
-        return tensors[name].astype(dtype, copy=False)
-
-    return LazyTensors({name: lambda name=name: load(name) for name in tensors})
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -66,11 +66,28 @@ def hugging_face(directory: Path, target: Path, shard_size: float, **options: An
 @_shard_size
 def mlx(directory: Path, target: Path, shard_size: float, **options: Any) -> None:
     """Write a checkpoint of DIR to TARGET, a folder that `mlx-lm` loads."""
-    from axlearn_huggingface.mlx import check_mlx
-
     given = _published(directory, **options)
-    check_mlx(given.model_type)
-    _write(given, target, shard_size, "mlx")
+    from axlearn_huggingface.mlx import for_mlx
+
+    _write(for_mlx(given), target, shard_size, "mlx")
+
+
+@export_group.command("gguf")
+@_options
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
+    help="Of matrices.  [default: as they are]",
+)
+def gguf(directory: Path, target: Path, kind: str | None, **options: Any) -> None:
+    """Write a checkpoint of DIR to TARGET, a .gguf file for llama.cpp and its kin."""
+    given = _published(directory, **options)
+    from axlearn_huggingface.gguf_export import export_gguf
+
+    for note in export_gguf(given, target, kind=kind):
+        click.echo(note, err=True)
+    click.echo(f"{target}: {target.stat().st_size} bytes")
 
 
 def _published(directory: Path, step: int | None, **options: Any) -> Published:
@@ -83,13 +100,13 @@ def _published(directory: Path, step: int | None, **options: Any) -> Published:
 
     given = published(checkpoint, **options)
     click.echo(f"step {checkpoint.step} of {directory} is {given.model_type}", err=True)
-    for note in given.notes:
-        click.echo(note, err=True)
     return given
 
 
 def _write(given: Published, target: Path, shard_size: float, made_for: str) -> None:
     from axlearn_huggingface.exporting import export_folder
 
+    for note in given.notes:
+        click.echo(note, err=True)
     count = export_folder(given, target, shard_bytes=int(shard_size * 2**30), made_for=made_for)
     click.echo(f"{target}: {count} tensors")

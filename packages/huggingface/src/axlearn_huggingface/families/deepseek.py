@@ -78,7 +78,11 @@ DEEPSEEK_V3 = Family(
         DIM,
         LAYERS,
         QUERY_HEADS,
-        Width("num_key_value_heads", lambda config: config["num_attention_heads"]),
+        Width(
+            "num_key_value_heads",
+            lambda config: config["num_attention_heads"],
+            at=f"{_ATTENTION}.num_heads",
+        ),
         HIDDEN,
         Field("first_k_dense_replace", "num_dense_layers", _dense_layers),
         Field("moe_intermediate_size", "expert_hidden_dim", f"{_LAST}.hidden_dim"),

@@ -82,13 +82,13 @@ def export_weights(mapping: WeightMapping, model: Layer, state: Tree) -> LazyTen
         WeightsError: unless every parameter is used once.
     """
     arrays = flatten_paths(state)
-    return LazyTensors(
-        {
-            mapping.prefix + tensor.name: partial(_write, step, tensor, arrays)
-            for step in match(mapping, model, None)
-            for tensor in step.tensors
-        }
-    )
+    loaders, shapes = {}, {}
+    for step in match(mapping, model, None):
+        for tensor in step.tensors:
+            name = mapping.prefix + tensor.name
+            loaders[name] = partial(_write, step, tensor, arrays)
+            shapes[name] = tensor.shape
+    return LazyTensors(loaders, shapes)
 
 
 def _read(step: Step, arrays: Sequence[Array], tensors: Mapping[str, Any]) -> None:
@@ -124,6 +124,5 @@ def _check_ties(mapping: WeightMapping, tensors: Mapping[str, Any], used: set[st
 def _without_prefix(tensors: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
     if not prefix:
         return tensors
-    return LazyTensors(
-        {name.removeprefix(prefix): partial(tensors.__getitem__, name) for name in tensors}
-    )
+    loaders = {name: partial(tensors.__getitem__, name) for name in tensors}
+    return LazyTensors(loaders).renamed(lambda name: name.removeprefix(prefix))
