@@ -62,7 +62,12 @@ def write_run(
         trainer: whose model's parameters they are.
         parameters: every element of each, once.
         changes: lines that say where they come from.
+
+    Raises:
+        UserError: for a learner whose state would depend on the parameters.
     """
+    if trainer.learner.trains:
+        raise UserError("a run of given parameters begins with a learner without state: Frozen")
     placement = trainer.placement()
     program = trainer.program(placement)
     specs = flatten_paths(trainer.model.parameter_specs())

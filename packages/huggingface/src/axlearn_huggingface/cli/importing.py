@@ -37,7 +37,7 @@ def hugging_face(
 
     It becomes that of a run at step 0, for `axl generate` and `axl eval`, and for others to begin
     with: initialize_from.checkpoint=DIR. Each PATH=VALUE changes the config that is saved, such as
-    mesh_shape.fsdp=8, which says how arrays are cut into files.
+    mesh_shape='{"fsdp": 8}', which says how arrays are cut into files.
     """
     start(get_registry())
     from axlearn_huggingface.importing import import_folder
