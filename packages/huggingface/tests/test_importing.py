@@ -23,7 +23,7 @@ from axlearn_huggingface.exporting import export_folder
 from axlearn_huggingface.exporting import published as published_checkpoint
 from axlearn_huggingface.families import LLAMA_WEIGHTS
 from axlearn_huggingface.folder import Folder
-from axlearn_huggingface.importing import import_folder, kept_dtype
+from axlearn_huggingface.importing import family_of, import_folder, kept_dtype
 from axlearn_huggingface.pretrained import Pretrained
 from axlearn_huggingface.weights import WeightsError, import_onto_mesh, import_weights, imported
 from axlearn_inputs.tokenizers import SentencePieceTokenizer
@@ -42,7 +42,7 @@ def model_of(directory):
 
 def model_of_folder(folder):
     config = Folder(folder).config
-    return importing.family_of(config).model(config).instantiate(name="model")
+    return family_of(config).model(config).instantiate(name="model")
 
 
 def test_a_checkpoint_holds_what_the_mapping_makes_of_the_tensors(published, tmp_path):
