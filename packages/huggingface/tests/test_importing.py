@@ -16,7 +16,9 @@ from axlearn_core.errors import UserError
 from axlearn_core.module import Layer, flatten_paths
 from axlearn_core.parallel import DEFAULT_RULES, Placement, make_mesh
 from axlearn_core.plugins import get_registry
+from axlearn_core.testing.tiny import Letters
 from axlearn_core.training.saved_run import load_run, saved_config
+from axlearn_huggingface import importing
 from axlearn_huggingface.cli.exporting import export_group
 from axlearn_huggingface.cli.importing import import_group
 from axlearn_huggingface.exporting import export_folder
@@ -26,7 +28,6 @@ from axlearn_huggingface.folder import Folder
 from axlearn_huggingface.importing import family_of, import_folder, kept_dtype
 from axlearn_huggingface.pretrained import Pretrained
 from axlearn_huggingface.weights import WeightsError, import_onto_mesh, import_weights, imported
-from axlearn_inputs.tokenizers import SentencePieceTokenizer
 
 
 def arrays(directory):
@@ -144,20 +145,25 @@ def test_a_directory_that_is_there_stays_as_it_is(published, tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_texts_are_copied_and_a_run_may_be_moved(published, tmp_path):
+def test_texts_are_copied_and_code_is_not(published, tmp_path, monkeypatch):
+    letters = Letters.default_config()
+    monkeypatch.setattr(importing, "tokenizer_config", lambda texts: letters)
     folder, _ = published()
-    (folder / "tokenizer.model").write_bytes(b"a model")
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "generation_config.json").write_text("{}")
     (folder / "modeling_evil.py").write_text("raise SystemExit")
     made = import_folder(folder, tmp_path / "run")
-    assert made.texts == ["tokenizer.model", "generation_config.json"]
-    (tmp_path / "run").rename(tmp_path / "moved")
-    config = saved_config(choose(tmp_path / "moved", None).info, get_registry())
-    assert config.input.tokenizer.path == str(tmp_path / "moved/tokenizer/tokenizer.model")
+    assert made.texts == ["tokenizer.json", "generation_config.json"]
+    copied = sorted(path.name for path in (tmp_path / "run/tokenizer").iterdir())
+    assert copied == sorted(made.texts)
+
+
+def test_what_an_imported_model_says_of_its_length_is_remembered(published, tmp_path):
+    folder, _ = published()
+    import_folder(folder, tmp_path / "run")
+    config = saved_config(choose(tmp_path / "run", None).info, get_registry())
     assert isinstance(config.input, Pretrained.Config)
-    assert isinstance(config.input.tokenizer, SentencePieceTokenizer.Config)
     assert config.input.max_length == 64
-    assert not list((tmp_path / "moved").rglob("*.py"))
 
 
 def test_commands_take_a_folder_in_and_give_it_out_again(published, tmp_path):

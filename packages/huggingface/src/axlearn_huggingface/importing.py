@@ -23,6 +23,8 @@ from axlearn_huggingface.pretrained import Pretrained
 from axlearn_huggingface.weights import WeightMapping, WeightsError, imported
 
 TOKENIZER = "tokenizer"  # the folder in that of a run
+_SENTENCE_PIECE = {"tokenizer.model", "spiece.model"}
+_READER = "sentencepiece-model"  # of axlearn-inputs, where that is installed
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -129,8 +131,8 @@ def tokenizer_config(texts: Collection[str]) -> Tokenizer.Config | None:
     registry = get_registry()
     if "tokenizer.json" in texts or {"vocab.json", "merges.txt"} <= set(texts):
         cls, path = registry.tokenizer("axlearn-huggingface/huggingface"), f"{IN_RUN}{TOKENIZER}"
-    elif models := sorted({"tokenizer.model", "spiece.model"} & set(texts)):
-        cls, path = registry.tokenizer("sentencepiece-model"), f"{IN_RUN}{TOKENIZER}/{models[0]}"
+    elif (models := sorted(_SENTENCE_PIECE & set(texts))) and registry.resolve(_READER):
+        cls, path = registry.tokenizer(_READER), f"{IN_RUN}{TOKENIZER}/{models[0]}"
     else:
         return None
     return cast(Tokenizer.Config, cls.default_config().set(path=path))
