@@ -116,7 +116,7 @@ def test_several_dtypes_become_the_one_that_holds_all():
         kept_dtype({"U8"})
 
 
-def test_one_parameter_and_one_tensor_at_a_time_are_in_memory(published, tmp_path):
+def test_memory_is_bounded_by_three_tensors(published, tmp_path):
     folder, tensors = published(
         vocab_size=4096, hidden_size=64, intermediate_size=1024, num_hidden_layers=8
     )
@@ -130,7 +130,8 @@ def test_one_parameter_and_one_tensor_at_a_time_are_in_memory(published, tmp_pat
             pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 2 * largest + 2**18  # what is read, what it becomes, and all that is no array
+    # The tensor that is read, what it becomes, the one before, and a little that is no array.
+    assert peak < 3 * largest + 2**18
 
 
 def published_of(directory):

@@ -51,9 +51,10 @@ class DiskArray:
         self, name: str, ranges: tuple[tuple[int, int], ...], indices: tuple[int, ...]
     ) -> Array:
         held = np.memmap(self._folder / name, np.uint8, "r").view(self._dtype)
-        at = (i - start for i, (start, _) in zip(indices, ranges, strict=False))
-        inside = (slice(0, to - start) for start, to in ranges[len(indices) :])
-        part: Array = held.reshape(self._info.chunk)[(*at, *inside, ...)]
+        at = [i - start for i, (start, _) in zip(indices, ranges, strict=False)]
+        inside = [slice(0, to - start) for start, to in ranges[len(indices) :]]
+        place: tuple[Any, ...] = (*at, *inside, ...)
+        part: Array = held.reshape(self._info.chunk)[place]
         return part
 
 

@@ -146,8 +146,11 @@ def _add_metadata(writer: GGUFWriter, model: GGUFModel, given: Published, kind: 
     writer.add_rope_freq_base(config["rope_theta"])
     _add_scaling(writer, config)
     for key, value in model.more(config).items():
-        add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
-        add(f"{model.architecture}.{key}", value)
+        name = f"{model.architecture}.{key}"
+        if isinstance(value, int):
+            writer.add_uint32(name, value)
+        else:
+            writer.add_float32(name, value)
     return vocabulary(given.tokenizer, config["vocab_size"]).write(writer)
 
 
