@@ -9,11 +9,15 @@ import jax
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from axlearn_core.module import functional
+from axlearn_core.checkpoint import choose, parameters_of, read_array, read_manifest
+from axlearn_core.module import flatten_paths, functional
 from axlearn_core.training import Model
+from axlearn_huggingface.exporting import export_folder
+from axlearn_huggingface.exporting import published as published_checkpoint
+from axlearn_huggingface.importing import import_folder
 from axlearn_huggingface.weights import WeightMapping, import_weights
 
 # What is compiled here runs once, for a moment.
@@ -80,14 +84,25 @@ class Pair:
         gradient = jax.jit(jax.grad(loss), compiler_options=QUICK_TO_COMPILE)(self.state)
         return gradient, expected
 
-    def reload(self, tensors) -> PreTrainedModel:
-        """Returns the model that transformers makes of exported tensors, all of which it knows."""
-        directory = self.directory / "exported"
-        self.theirs.config.save_pretrained(directory)
-        save_file(dict(tensors), directory / "model.safetensors", {"format": "pt"})
-        model, report = type(self.theirs).from_pretrained(directory, output_loading_info=True)
+    def out_and_in_again(self, auto) -> PreTrainedModel:
+        """Imports the published folder, exports the run, and lets transformers load that."""
+        run, out = self.directory / "run", self.directory / "exported"
+        import_folder(self.directory / "published", run)
+        held = arrays_of(run)
+        for path, array in flatten_paths(self.state).items():
+            np.testing.assert_array_equal(held[path.replace("/", ".")], array, err_msg=path)
+        export_folder(published_checkpoint(choose(run, None).info), out, shard_bytes=50_000)
+        model, report = auto.from_pretrained(
+            out, output_loading_info=True, attn_implementation="eager"
+        )
         assert not report["missing_keys"] and not report["unexpected_keys"], report
         return model.eval()
+
+
+def arrays_of(run):
+    folder = choose(run, None).info.path
+    held = parameters_of(read_manifest(folder).arrays)
+    return {name: read_array(folder, info) for name, info in held.items()}
 
 
 def randomized(theirs: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:

@@ -47,6 +47,24 @@ from axlearn_core.testing.contracts import (
     WriterContract,
     check_coverage,
 )
+from axlearn_core.training.learner import Frozen
+
+# Learners.
+
+
+class TestFrozen(ConfigContract):
+    def config(self):
+        return Frozen.default_config()
+
+    def build(self, config):
+        return config.instantiate(specs={})
+
+    def test_parameters_stay_as_they_are(self):
+        params = {"a": jnp.ones(3)}
+        made = self.build(self.config()).update({"a": jnp.full(3, 2.0)}, (), params, 0)
+        assert made.params is params
+        assert made.metrics["gradient_norm"] == pytest.approx(12**0.5)
+
 
 # Initializers.
 

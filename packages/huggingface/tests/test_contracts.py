@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from axlearn_core.testing.contracts import TokenizerContract, check_coverage
+from axlearn_core.testing.contracts import (
+    CommandContract,
+    ConfigContract,
+    TokenizerContract,
+    check_coverage,
+)
+from axlearn_huggingface.pretrained import Pretrained
 from axlearn_huggingface.tokenizers import (
     BytePairTrainer,
     HuggingFaceTokenizer,
@@ -47,6 +53,15 @@ class TestTiktokenTokenizer(OfFiles):
     def config(self):
         special = {"<|endoftext|>": 278}
         return TiktokenTokenizer.Config(path="ranks.tiktoken", special_tokens=special)
+
+
+class TestPretrained(ConfigContract):
+    def config(self):
+        return Pretrained.default_config().set(max_length=64)
+
+
+class TestCommands(CommandContract):
+    distribution = "axlearn-huggingface"
 
 
 def test_every_registered_component_is_under_contract(capsys):

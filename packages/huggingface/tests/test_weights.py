@@ -159,7 +159,7 @@ def test_sizes_that_no_shape_tells_are_given_by_the_rule():
         convert()
 
 
-def test_each_tensor_is_read_once_and_each_array_is_handed_on_when_complete(model, tensors):
+def test_each_tensor_is_read_once_and_each_layers_array_is_handed_on_when_complete(model, tensors):
     read = []
 
     def load(name):
@@ -168,9 +168,10 @@ def test_each_tensor_is_read_once_and_each_array_is_handed_on_when_complete(mode
 
     lazy = LazyTensors({name: lambda name=name: load(name) for name in tensors})
     arrays = imported(LLAMA_WEIGHTS, model, lazy)
-    path, _ = next(arrays)
-    assert path == "stack/layer/attention/qkv/inner/projection/weight"
-    assert {name.split(".")[4] for name in read} == {"q_proj", "k_proj", "v_proj"}
+    first, array = next(arrays)
+    assert first.path == "stack/layer/attention/qkv/inner/projection/weight"
+    assert (first.indices, array.shape) == ((0,), (8, 2, 4, 2))
+    assert read == [f"model.layers.0.self_attn.{name}_proj.weight" for name in "qkv"]
     list(arrays)
     assert sorted(read) == sorted(tensors)
 

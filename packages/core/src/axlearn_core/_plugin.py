@@ -5,6 +5,7 @@ from axlearn_core.plugins import (
     KernelRecord,
     LauncherRecord,
     LayerRecord,
+    LearnerRecord,
     Record,
     WriterRecord,
     hookimpl,
@@ -124,6 +125,13 @@ def axlearn_launchers() -> list[Record]:
         LauncherRecord("local", "axlearn_core.launch.local:Local", "Processes on this host."),
         LauncherRecord("slurm", "axlearn_core.launch.slurm:Slurm", "A batch job of Slurm."),
         LauncherRecord("jobset", "axlearn_core.launch.jobset:JobSet", "A JobSet of Kubernetes."),
+    ]
+
+
+@hookimpl
+def axlearn_learners() -> list[Record]:
+    return [
+        LearnerRecord("frozen", "axlearn_core.training.learner:Frozen", "Changes no parameter."),
     ]
 
 

@@ -143,7 +143,7 @@ def diff_checkpoints(first: Path, second: Path, as_json: bool) -> None:
 def export_checkpoint(directory: Path, target: Path, step: int | None) -> None:
     """Write the parameters of a checkpoint in DIR to TARGET, a .safetensors file.
 
-    They have our names. `axlearn_huggingface.weights` writes those of published models.
+    They have our names. Published formats are in axlearn-huggingface: `axl export`.
     """
     info, _ = choose(directory, step)
     assert info is not None  # choose raises

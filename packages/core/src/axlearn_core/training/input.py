@@ -6,7 +6,7 @@ Nothing here imports jax, so that preparing and inspecting data does not either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class BatchIterator(Protocol):
 
 class Input(Configurable):
     """A source of batches. The global order of rows is the same for any number of processes."""
+
+    trains: ClassVar[bool] = True  # False: it has no batches, but a tokenizer
 
     class Config(Configurable.Config):
         batch_size: int = REQUIRED  # rows per step, over all processes

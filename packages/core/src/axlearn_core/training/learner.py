@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from axlearn_core.config import ConfigBase, Configurable
 from axlearn_core.module.parameters import ParameterSpecs
@@ -30,6 +31,8 @@ class Learner(Configurable):
     `cfg.learner.instantiate(specs=specs)`, and holds no arrays: the trainer keeps its state. It
     sees trainable parameters only.
     """
+
+    trains: ClassVar[bool] = True  # False: of runs that are there to be read
 
     class Config(Configurable.Config):
         total_steps: int | None = None  # that schedules span; None: the trainer's max_step
@@ -71,3 +74,28 @@ class Learner(Configurable):
         parameter's axes, and is thus placed where the parameter is; scalars have `()`.
         """
         raise NotImplementedError(type(self))
+
+
+class Frozen(Learner):
+    """Keeps the parameters as they are, without any state: of a model that came from elsewhere."""
+
+    trains = False
+
+    class Config(Learner.Config):
+        """Nothing to choose."""
+
+    def init(self, params: Params) -> tuple[()]:
+        return ()
+
+    def state_axes(self) -> tuple[()]:
+        return ()
+
+    def trained(self, tree: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def update(
+        self, grads: Params, opt_state: tuple[()], params: Params, step: jax.Array
+    ) -> LearnerUpdate:
+        squares = [jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(grads)]
+        norm = jnp.sqrt(jnp.sum(jnp.stack(squares)))
+        return LearnerUpdate(params, opt_state, {"gradient_norm": norm})

@@ -98,7 +98,7 @@ class Program:
         """Creates the state of a run that begins, each part where it belongs."""
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         options = _QUICKLY_COMPILED if self._platform() == "cpu" else None
-        create = jax.jit(self._initial_state, out_shardings=shardings, compiler_options=options)
+        create = jax.jit(self.initial, out_shardings=shardings, compiler_options=options)
         return cast(TrainState, create())
 
     def compile_train_step(self, batch_shape: BatchShape) -> Future[CompiledStep]:
@@ -154,12 +154,13 @@ class Program:
             for name, (shape, dtype) in batch_shape.items()
         }
 
-    def _initial_state(self) -> TrainState:
+    def initial(self) -> TrainState:
+        """Computes the state of a run that begins. To be traced, see `initial_state`."""
         state = initial_state(self.model, self.learner, self._seed)
         return dataclasses.replace(state, seen=self.numbers.initial())
 
     def _state_structs(self) -> TrainState:
-        structs = jax.eval_shape(self._initial_state)
+        structs = jax.eval_shape(self.initial)
         axes = state_axes(self.model, self.learner)
         axes.seen = {name: (None,) * x.ndim for name, x in structs.seen.items()}
         leaves, tree = jax.tree.flatten(structs)

@@ -10,6 +10,7 @@ from axlearn_core.checkpoint import CheckpointInfo
 from axlearn_core.checkpoint.checkpointer import restore
 from axlearn_core.config import ConfigBase, ConfigError, apply_overrides
 from axlearn_core.config.text import flat
+from axlearn_core.config.tree import assign, walk
 from axlearn_core.plugins import Registry
 from axlearn_core.training.assemble import RUN_CONFIG, assemble, config_of_checkpoint
 from axlearn_core.training.compile_cache import use_compile_cache
@@ -17,6 +18,9 @@ from axlearn_core.training.program import Program
 from axlearn_core.training.run_directory import differences_since, read_run
 from axlearn_core.training.state import TrainState
 from axlearn_core.training.trainer import Trainer
+
+IN_RUN = "{run}/"
+"""A text of a saved config that begins so is a path in the directory of its run."""
 
 
 class SavedRun(NamedTuple):
@@ -36,9 +40,10 @@ def saved_config(checkpoint: CheckpointInfo, registry: Registry) -> Trainer.Conf
     Raises:
         ConfigError: if neither gives the config of that run.
     """
-    if (checkpoint.path / RUN_CONFIG).exists():
-        return cast(Trainer.Config, config_of_checkpoint(checkpoint.path, Trainer.Config, registry))
     run = checkpoint.path.parents[1]
+    if (checkpoint.path / RUN_CONFIG).exists():
+        config = config_of_checkpoint(checkpoint.path, Trainer.Config, registry)
+        return _in_run(cast(Trainer.Config, config), run)
     try:
         return config_of_run(run, registry)
     except ConfigError as error:
@@ -62,6 +67,14 @@ def config_of_run(directory: Path, registry: Registry) -> Trainer.Config:
         raise ConfigError(
             f"experiment {experiment!r} does not give that config: {error}"
         ) from error
+
+
+def _in_run(config: Trainer.Config, run: Path) -> Trainer.Config:
+    """Puts the run's directory where paths begin with `IN_RUN`, so that runs may be moved."""
+    for keys, value in list(walk(config)):
+        if isinstance(value, str) and value.startswith(IN_RUN):
+            assign(config, keys, str(run / value.removeprefix(IN_RUN)))
+    return config
 
 
 def _assembled_again(name: str, values: dict[str, str], registry: Registry) -> Trainer.Config:

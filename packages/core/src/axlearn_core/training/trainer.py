@@ -272,7 +272,7 @@ class Trainer(Configurable):
                     report,
                     clock,
                     facts=lambda place: self._facts(place, report, watch),
-                    texts=self._config_texts(),
+                    texts=self.config_texts(),
                 )
                 loop = Loop(
                     program,
@@ -378,7 +378,8 @@ class Trainer(Configurable):
             **{f"config {path}": value for path, value in flat(self.config).items()},
         }
 
-    def _config_texts(self) -> dict[str, str]:
+    def config_texts(self) -> dict[str, str]:
+        """Returns the files, by name, in which a checkpoint keeps the config."""
         texts = {"config.txt": to_text(self.config)}
         try:
             texts["config.json"] = to_json(self.config, get_registry())

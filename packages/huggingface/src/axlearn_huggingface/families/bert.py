@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from axlearn_huggingface.configs import Count, Family, Field
+from axlearn_huggingface.families.fields import DIM, FIRST, HIDDEN, LAYERS, QUERY_HEADS, VOCAB
 from axlearn_huggingface.families.rules import bias_norm, biased
 from axlearn_huggingface.weights import Rule, WeightMapping, within
+from axlearn_layers.families import bert, bert_classifier
 
 _LAYER = (
     Rule(
@@ -62,4 +65,52 @@ BERT_WEIGHTS = WeightMapping(
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
     ignored=(r"bert\.embeddings\.position_ids", r"cls\.seq_relationship\..*"),
+)
+
+
+_PARTS = (
+    VOCAB,
+    DIM,
+    LAYERS,
+    QUERY_HEADS,
+    HIDDEN,
+    Field("max_position_embeddings", "max_length", "positions.max_length", 512),
+    Field("type_vocab_size", "num_token_types", "token_types.vocab_size", 2),
+    Field("layer_norm_eps", "eps", "embedding_norm.eps", 1e-12),
+    Field(
+        "hidden_act",
+        "activation",
+        f"{FIRST}.feed_forward.activation",
+        "gelu",
+        values={"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu", "silu": "silu"},
+    ),
+)
+_FIXED = {
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "position_embedding_type": ("absolute", None),
+    "tie_word_embeddings": (True, None),
+}
+
+
+BERT = Family(
+    model_type="bert",
+    architecture="BertForMaskedLM",
+    build=bert,
+    weights=BERT_WEIGHTS,
+    parts=_PARTS,
+    fixed=_FIXED,
+)
+
+
+BERT_CLASSIFIER = Family(
+    model_type="bert",
+    architecture="BertForSequenceClassification",
+    build=bert_classifier,
+    weights=BERT_WEIGHTS,
+    parts=(
+        *_PARTS,
+        Count("num_labels", "num_classes", "num_classes", listed="id2label", default=2),
+    ),
+    fixed=_FIXED,
 )

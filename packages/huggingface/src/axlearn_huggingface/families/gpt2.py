@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from axlearn_huggingface.configs import Family, Field, Width
+from axlearn_huggingface.families.fields import FIRST, VOCAB
 from axlearn_huggingface.families.rules import bias_norm
 from axlearn_huggingface.weights import Rule, WeightMapping, within
+from axlearn_layers.families import gpt2
 
 _LAYER = (
     *bias_norm("attention_norm", "ln_1"),
@@ -37,4 +40,29 @@ GPT2_WEIGHTS = WeightMapping(
     prefix="transformer.",
     ties={"lm_head.weight": "wte.weight"},
     ignored=(r"h\.\d+\.attn\.(masked_)?bias",),  # causal masks
+)
+
+
+GPT2 = Family(
+    model_type="gpt2",
+    architecture="GPT2LMHeadModel",
+    build=gpt2,
+    weights=GPT2_WEIGHTS,
+    parts=(
+        VOCAB,
+        Field("n_embd", "dim", "dim"),
+        Field("n_layer", "num_layers", lambda model: len(model.stack.layers)),
+        Field("n_head", "num_heads", f"{FIRST}.attention.num_heads"),
+        Field("n_positions", "max_length", "positions.max_length", 1024),
+        Field("layer_norm_epsilon", "eps", "norm.eps", 1e-5),
+        Width("n_inner", lambda config: 4 * config["n_embd"]),
+    ),
+    fixed={
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+        "scale_attn_weights": (True, None),
+        "scale_attn_by_inverse_layer_idx": (False, None),
+        "add_cross_attention": (False, None),
+        "tie_word_embeddings": (True, None),
+    },
+    ignored=frozenset({"reorder_and_upcast_attn"}),
 )

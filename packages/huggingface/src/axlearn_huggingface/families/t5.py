@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from axlearn_huggingface.configs import ConfigJson, Family, Field
+from axlearn_huggingface.families.fields import VOCAB
 from axlearn_huggingface.families.rules import norm
 from axlearn_huggingface.weights import Rule, WeightMapping, within
+from axlearn_layers import GatedFeedForward
+from axlearn_layers.families import t5
 
 
 def _self_attention(ours: str, theirs: str) -> tuple[Rule, ...]:
@@ -102,4 +109,71 @@ T5_WEIGHTS = WeightMapping(
         "lm_head.weight": "shared.weight",
     },
     groups={"decoder/stack": 2},
+)
+
+
+_FIRST = "encoder.stack.inner.layers.0"
+
+
+def _is_gated(model: Any) -> bool:
+    return isinstance(model.encoder.stack.inner.layers[0].feed_forward, GatedFeedForward.Config)
+
+
+@dataclass(frozen=True)
+class _Tied:
+    """Transformers 5 keeps in `scale_decoder_outputs` what was `tie_word_embeddings` before."""
+
+    names: ClassVar[set[str]] = {"tie_word_embeddings", "scale_decoder_outputs"}
+
+    def read(self, config: ConfigJson) -> dict[str, Any]:
+        tied = config.get("tie_word_embeddings") is not False
+        return {"tied": config.get("scale_decoder_outputs", tied)}
+
+    def write(self, model: Any) -> dict[str, Any]:
+        return {"tie_word_embeddings": model.head is None}
+
+
+T5 = Family(
+    model_type="t5",
+    architecture="T5ForConditionalGeneration",
+    build=t5,
+    weights=T5_WEIGHTS,
+    parts=(
+        VOCAB,
+        Field("d_model", "dim", "dim"),
+        Field("num_layers", "num_layers", lambda model: len(model.encoder.stack.inner.layers)),
+        Field(
+            "num_decoder_layers",
+            "num_decoder_layers",
+            lambda model: len(model.decoder.stack.inner.layers) // 2,  # each is two of ours
+            None,
+            like="num_layers",
+        ),
+        Field("num_heads", "num_heads", f"{_FIRST}.attention.num_heads"),
+        Field("d_kv", "head_dim", f"{_FIRST}.attention.head_dim", 64),
+        Field("d_ff", "hidden_dim", f"{_FIRST}.feed_forward.hidden_dim"),
+        Field(
+            "relative_attention_num_buckets",
+            "num_buckets",
+            "encoder.stack.bias.num_buckets",
+            32,
+        ),
+        Field(
+            "relative_attention_max_distance",
+            "max_distance",
+            "encoder.stack.bias.max_distance",
+            128,
+        ),
+        Field(
+            "feed_forward_proj",
+            "gated",
+            _is_gated,
+            "relu",
+            values={"relu": False, "gated-gelu": True},
+        ),
+        Field("layer_norm_epsilon", "eps", "encoder.norm.eps", 1e-6),
+        _Tied(),
+    ),
+    fixed={"is_decoder": (False, None)},
+    ignored=frozenset({"is_gated_act", "dense_act_fn", "n_positions"}),  # which follow from others
 )

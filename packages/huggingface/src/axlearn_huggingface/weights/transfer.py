@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from axlearn_huggingface.weights.errors import WeightsError
 from axlearn_huggingface.weights.lazy import LazyTensors
 from axlearn_huggingface.weights.mapping import WeightMapping
 from axlearn_huggingface.weights.matching import Step, Tensor, match
+from axlearn_huggingface.weights.parameters import Parameter
 
 
 def import_weights(mapping: WeightMapping, model: Layer, tensors: Mapping[str, Any]) -> Tree:
@@ -31,20 +31,19 @@ def import_weights(mapping: WeightMapping, model: Layer, tensors: Mapping[str, A
         WeightsError: unless every parameter is set once, every tensor is used once, and all shapes
             fit.
     """
-    tree: Tree = {}
-    for path, array in imported(mapping, model, tensors):
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return tree
+    arrays = {
+        path: np.empty(spec.shape, jnp.dtype(spec.dtype))
+        for path, spec in flatten_paths(model.parameter_specs()).items()
+    }
+    for parameter, array in imported(mapping, model, tensors):
+        parameter.of(arrays[parameter.path])[...] = array
+    return nested(arrays)
 
 
 def imported(
     mapping: WeightMapping, model: Layer, tensors: Mapping[str, Any]
-) -> Iterator[tuple[str, Array]]:
-    """Yields each parameter with its path in the tree as soon as it is complete.
+) -> Iterator[tuple[Parameter, Array]]:
+    """Yields each layer's parameters as soon as they are read, also of layers that are scanned.
 
     What was yielded is not kept, so that a model need not fit into memory. Arguments and errors
     are those of `import_weights`; only shapes are checked on the way.
@@ -52,19 +51,23 @@ def imported(
     tensors = _without_prefix(tensors, mapping.prefix)
     steps = match(mapping, model, tensors.keys())
     _check_ties(mapping, tensors, {each.name for step in steps for each in step.tensors})
-    declared = flatten_paths(model.parameter_specs())
-    missing = Counter(each.path for step in steps for each in step.parameters)
-    begun: dict[str, Array] = {}
     for step in steps:
-        for path in {each.path: None for each in step.parameters}:
-            if path not in begun:
-                spec = declared[path]
-                begun[path] = np.empty(spec.shape, jnp.dtype(spec.dtype))
-        _read(step, begun, tensors)
-        for path, count in Counter(each.path for each in step.parameters).items():
-            missing[path] -= count
-            if not missing[path]:
-                yield path, begun.pop(path)
+        specs = [parameter.spec for parameter in step.parameters]
+        arrays = [np.empty(spec.shape, jnp.dtype(spec.dtype)) for spec in specs]
+        _read(step, arrays, tensors)
+        yield from zip(step.parameters, arrays, strict=True)
+
+
+def nested(arrays: Mapping[str, Any]) -> Tree:
+    """Returns the tree of arrays that are given by path."""
+    tree: Tree = {}
+    for path, array in arrays.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = array
+    return tree
 
 
 def export_weights(mapping: WeightMapping, model: Layer, state: Tree) -> LazyTensors:
@@ -79,17 +82,16 @@ def export_weights(mapping: WeightMapping, model: Layer, state: Tree) -> LazyTen
         WeightsError: unless every parameter is used once.
     """
     arrays = flatten_paths(state)
-    return LazyTensors(
-        {
-            mapping.prefix + tensor.name: partial(_write, step, tensor, arrays)
-            for step in match(mapping, model, None)
-            for tensor in step.tensors
-        }
-    )
+    loaders, shapes = {}, {}
+    for step in match(mapping, model, None):
+        for tensor in step.tensors:
+            name = mapping.prefix + tensor.name
+            loaders[name] = partial(_write, step, tensor, arrays)
+            shapes[name] = tensor.shape
+    return LazyTensors(loaders, shapes)
 
 
-def _read(step: Step, arrays: Mapping[str, Array], tensors: Mapping[str, Any]) -> None:
-    parameters = [each.of(arrays[each.path]) for each in step.parameters]
+def _read(step: Step, arrays: Sequence[Array], tensors: Mapping[str, Any]) -> None:
     for tensor in step.tensors:
         array = np.asarray(tensors[tensor.name])
         if array.shape != tensor.shape:
@@ -97,7 +99,7 @@ def _read(step: Step, arrays: Mapping[str, Array], tensors: Mapping[str, Any]) -
                 f"{tensor.name} has the shape {array.shape}, but {tensor.shape} is what belongs to "
                 f"{step}; build the model with the sizes of the published one"
             )
-        for ours, theirs in step.pairs(parameters, tensor, array):
+        for ours, theirs in step.pairs(arrays, tensor, array):
             ours[...] = theirs
 
 
@@ -122,6 +124,5 @@ def _check_ties(mapping: WeightMapping, tensors: Mapping[str, Any], used: set[st
 def _without_prefix(tensors: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
     if not prefix:
         return tensors
-    return LazyTensors(
-        {name.removeprefix(prefix): partial(tensors.__getitem__, name) for name in tensors}
-    )
+    loaders = {name: partial(tensors.__getitem__, name) for name in tensors}
+    return LazyTensors(loaders).renamed(lambda name: name.removeprefix(prefix))

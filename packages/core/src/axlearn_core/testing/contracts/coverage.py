@@ -89,6 +89,8 @@ def _is_contract(test: Any) -> bool:
 
 def _contract(component: Registered) -> type[ComponentContract]:
     contract = CONTRACTS[component.kind]
+    if contract in (LearnerContract, DataSourceContract) and not component.load().trains:
+        return ConfigContract
     if contract is LayerContract:
         target = component.load()
         is_module = isinstance(target, type) and issubclass(target, Module)

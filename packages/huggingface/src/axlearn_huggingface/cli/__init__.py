@@ -1,0 +1,1 @@
+"""`axl import` and `axl export`."""
