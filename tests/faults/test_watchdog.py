@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-from axlearn_core.guards.watchdog import EXIT_HUNG
+from axlearn_core.errors import EXIT_HUNG
+from axlearn_core.observe.events import read_events
 
 SECONDS = 300  # far beyond what a process takes, so that a test that hangs comes to its end
 
@@ -30,6 +31,8 @@ def test_a_run_that_hangs_ends_with_its_stacks_and_goes_on_when_it_is_started_ag
     stacks = (tmp_path / "run/faults/stacks-of-process-0.txt").read_text()
     for text in (hung.stderr, stacks):
         assert "testing/faults.py" in text and "training/trainer.py" in text
+    (fault,) = [e for e in read_events(tmp_path / "run") if e["event"] == "fault"]
+    assert fault["kind"] == "hang" and "the last step known to be finished" in fault["message"]
     # `hangs_at` is a part of the config, so that mending it is a change of that.
     again = train(tmp_path, *words, "--accept-changes")
     assert again.returncode == 0, again

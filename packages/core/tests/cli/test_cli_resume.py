@@ -1,17 +1,17 @@
 """What a run's directory survives: kill -9, damage, a full disk, a second process."""
 
 import errno
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
 from axlearn_core.checkpoint import checkpointer, checkpoints
-from axlearn_core.observe import writers
 from axlearn_core.training import run_directory
 
 
@@ -121,10 +121,31 @@ def test_a_disk_that_is_full_from_the_start_is_named(train, monkeypatch):
     assert "cannot write to run: No space left on device. " in done.err
 
 
-def test_metrics_that_cannot_be_written_end_the_run_with_their_file(train, monkeypatch):
-    monkeypatch.setattr(writers, "json", SimpleNamespace(dumps=full))
-    done = train(code=1)
-    assert "cannot write run/metrics.jsonl: No space left on device." in done.err
+def test_metrics_that_cannot_be_written_fail_the_saves_and_end_the_run(train, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        done = train("checkpoint.failures=1", code=1)
+    assert "step 20 could not be saved in " in done.err
+    assert "run: cannot write run/metrics.jsonl: No space left on device." in done.err
+    assert "resuming" not in train().out
+
+
+def test_metrics_that_had_to_wait_are_those_of_a_run_left_alone(train, axl, tiny, monkeypatch):
+    """The saves meanwhile fail, so that no checkpoint is ahead of them."""
+    axl("train", tiny, "--dir", "alone", "log_every=1")
+    pwrite = os.pwrite
+
+    def write(file, data, offset):
+        newest = json.loads(data.splitlines()[-1])["step"]
+        return full() if 6 <= newest < 10 else pwrite(file, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", write)
+        done = train("log_every=1", "checkpoint.every=4")
+    assert "the checkpoint of step 8 could not be saved" in done.out
+    assert Path("run/metrics.jsonl").read_bytes() == Path("alone/metrics.jsonl").read_bytes()
+    events = Path("run/events.jsonl").read_text()
+    assert events.count("writer_failed") == 1 and "save_failed" in events
 
 
 def test_a_save_that_fails_for_want_of_space_says_so(train, tmp_path, monkeypatch):
