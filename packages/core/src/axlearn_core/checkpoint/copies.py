@@ -164,7 +164,8 @@ class Copies(Configurable):
                 for file in self._folder.glob(f"{old}.*"):
                     file.unlink(missing_ok=True)
         except (OSError, HTTPException) as error:
-            tell_fault("copy_failed", f"a copy of the state could not be kept: {error}")
+            message = f"a copy of the state could not be kept, and is left out: {error}"
+            tell_fault("copy_failed", message)
 
     def _wait(self) -> None:
         if self._under_way is not None:
