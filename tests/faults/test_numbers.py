@@ -14,6 +14,7 @@ from axlearn_core.checkpoint import newest_intact
 from axlearn_core.checkpoint.checkpointer import read_facts
 from axlearn_core.cli.main import main
 from axlearn_core.guards.numbers import NonFiniteError
+from axlearn_core.observe.events import read_events
 from axlearn_core.observe.progress import Progress
 from axlearn_core.plugins import hookimpl
 from axlearn_core.testing import faults
@@ -93,6 +94,7 @@ def test_skip_leaves_out_the_update_as_if_the_batch_had_been_empty(cfg, tmp_path
     np.testing.assert_array_equal(table, by_hand(cfg, range(10)))
     counts = [record["guards/skipped_steps"] for record in records(tmp_path)]
     assert counts == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert faults_of(tmp_path) == ["step_skipped"] * 2
 
 
 def test_a_run_that_only_skips_ends(cfg, tmp_path):
@@ -101,6 +103,11 @@ def test_a_run_that_only_skips_ends(cfg, tmp_path):
     _, error = train(cfg, tmp_path)
     assert str(error).startswith("step 6: ")
     assert "As many as max_skips (=3) before it were skipped, too." in str(error)
+
+
+def faults_of(directory):
+    """The kinds of what a run has met, in the order of its events."""
+    return [event["kind"] for event in read_events(directory) if event["event"] == "fault"]
 
 
 def rewinding(cfg):
@@ -115,6 +122,7 @@ def test_rewind_goes_on_from_the_checkpoint_with_the_data_after_the_bad_batch(cf
     assert error is None
     assert "Going back to the last checkpoint" in out and "(rewind 1 of 3)" in out
     assert "resuming from step 4" in out
+    assert faults_of(tmp_path) == ["rewind"]
     step, table = final(cfg, tmp_path)
     assert step == 10
     np.testing.assert_array_equal(table, by_hand(cfg, [0, 1, 2, 3, *range(7, 13)]))

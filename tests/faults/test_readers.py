@@ -8,6 +8,7 @@ import pytest
 
 from axlearn_core.checkpoint import newest_intact
 from axlearn_core.checkpoint.checkpointer import read_facts
+from axlearn_core.observe.events import read_events
 from axlearn_core.observe.progress import Progress
 from axlearn_core.testing import faults
 from axlearn_core.training.prefetch import InputTimeoutError
@@ -106,6 +107,8 @@ def test_the_count_of_skipped_records_goes_on_after_a_resume(cfg, data, tmp_path
     train(cfg.clone(max_step=6), tmp_path / "parts")
     assert train(cfg, tmp_path / "parts") == whole
     assert whole["skipped_records"] > 2
+    told = [e["message"] for e in read_events(tmp_path / "whole") if e["event"] == "fault"]
+    assert len(told) >= whole["skipped_records"] and "record 5 of " in "".join(told)
     metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
     assert metrics[0] == metrics[1]
 

@@ -117,10 +117,10 @@ def test_arrays_that_cannot_be_written_are_no_checkpoint(run, monkeypatch, tmp_p
     monkeypatch.setattr(
         saving.Checkpointer,
         "_make_room",
-        lambda self, step, folder: (
-            (make(self, step, folder), (folder / saving.STATE).write_text("in the way"))
+        lambda self, step, folder, before: (
+            (make(self, step, folder, before), (folder / saving.STATE).write_text("in the way"))
             if step == 4
-            else (make(self, step, folder),)
+            else (make(self, step, folder, before),)
         )[0],
     )
     said = run("a")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +9,9 @@ import sys
 from typing import NamedTuple
 
 import pytest
+
+from axlearn_core.drill.hosts import hosts as make_hosts
+from axlearn_core.drill.hosts import why_no_hosts
 
 GUARD = 300  # seconds after which a process that hangs is killed; no test waits for it to pass
 # A step without end: what it computes is tiny's, and each batch takes a while.
@@ -139,61 +141,14 @@ def train(start):
     return train
 
 
-def ip(*words):
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-def why_not():
-    """Returns why this machine cannot play several hosts, or None if it can."""
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    if missing := [
-        tool for tool in ("ip", "nsenter", "unshare", "hostname") if not shutil.which(tool)
-    ]:
-        return f"not installed: {', '.join(missing)}"
-    probe = subprocess.run(["ip", "netns", "add", "axl-probe"], capture_output=True, text=True)
-    if probe.returncode:
-        return f"no network namespaces here: {probe.stderr.strip()}"
-    ip("netns", "delete", "axl-probe")
-    return None
-
-
 @pytest.fixture
-def hosts(tmp_path):
-    """Makes hosts axl0, axl1, ... with the addresses 10.77.0.10, ... on one switch.
+def hosts():
+    """Makes so many hosts, axl0, axl1, ..., on one switch.
 
     It gives a function of their count, which gives one from the number of a host to the words that
     run a program there.
     """
-    if reason := why_not():
+    if reason := why_no_hosts():
         pytest.skip(reason)
-    names, table = [], tmp_path / "hosts"
-
-    def within(index):
-        name = names[index]
-        inside = f'mount --bind {table} /etc/hosts && hostname {name} && exec "$@"'
-        space = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--uts", "--mount"]
-        return [*space, "sh", "-c", inside, "sh"]
-
-    def make(count):
-        names.extend(f"axl{index}" for index in range(count))
-        lines = [f"10.77.0.1{index} {name}" for index, name in enumerate(names)]
-        table.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
-        ip("netns", "add", "axl-switch")
-        ip("-n", "axl-switch", "link", "add", "bridge", "type", "bridge")
-        ip("-n", "axl-switch", "link", "set", "bridge", "up")
-        for index, name in enumerate(names):
-            ip("netns", "add", name)
-            cable = ["link", "add", "eth0", "netns", name, "type", "veth"]
-            ip(*cable, "peer", "name", f"port{index}", "netns", "axl-switch")
-            ip("-n", "axl-switch", "link", "set", f"port{index}", "master", "bridge", "up")
-            ip("-n", name, "address", "add", f"10.77.0.1{index}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        return within
-
-    try:
-        yield make
-    finally:
-        for name in (*names, "axl-switch"):
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+    with contextlib.ExitStack() as stack:
+        yield lambda count: stack.enter_context(make_hosts(count)).within

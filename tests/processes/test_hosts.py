@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from axlearn_core.drill.hosts import CUT
+
 SLOW = "slow:experiment"
 COUNT = 2
 
@@ -23,6 +25,7 @@ def start_on(hosts, start):
             **options,
         )
 
+    start_on.cut = lambda number: subprocess.run([*within(number), *CUT], check=True)
     return start_on
 
 
@@ -33,8 +36,7 @@ def test_two_hosts_train_with_the_bits_of_one_also_after_a_spare_one_replaced_a_
     run = ("--dir", "run")
     first, second = start_on((0, 1), *words, *run, AXLEARN_HEARTBEAT_TIMEOUT="10")
     first.wait_for_line("step      8/")
-    cut = ["ip", "-n", "axl1", "link", "set", "eth0", "down"]
-    subprocess.run(cut, check=True)
+    start_on.cut(1)
     # Nothing closes a connection over a cut cable: JAX ends both for want of heartbeats.
     assert [process.finish().code for process in (first, second)] != [0, 0]
 

@@ -127,6 +127,7 @@ def test_figures_tell_each_inputs_share_and_end():
     list(itertools.islice(batches, 10))
     figures = source.figures(batches.get_state())
     assert figures["b/exhausted"] == 1 and figures["b/share"] == 4 / 56
+    assert len(json.dumps(batches.get_state())) < 1024
 
 
 def test_prepared_data_can_be_mixed_and_say_how_often_they_were_read(make_input):

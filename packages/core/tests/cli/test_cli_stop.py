@@ -53,10 +53,14 @@ def test_the_handlers_are_put_back(train):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_second_ctrl_c_stops_at_once(start, tmp_path):
+def test_a_run_refuses_a_second_one_in_its_directory_and_a_second_ctrl_c_stops_it_at_once(
+    start, train, tmp_path
+):
     steps = ("input.seconds=0.5", "checkpoint.every=1")
     run = start("train", "slow:experiment", *steps, "--dir", "run")
     run.wait_until(lambda: (tmp_path / "run/checkpoints/00000001/manifest.json").exists())
+    refused = train(code=1)
+    assert f"another process (pid {run.process.pid}) is training in run." in refused.err
     run.send(signal.SIGINT).wait_for_line("press it again to stop at once")
     done = run.send(signal.SIGINT).finish()
     assert done.code == 130

@@ -6,10 +6,13 @@ import signal
 
 import pytest
 
+from axlearn_core.cli import drill as command
 from axlearn_core.drill import FAULTS, Drill, Strike
 from axlearn_core.drill import child as child_module
 from axlearn_core.drill.child import Child
+from axlearn_core.drill.drill import _problems
 from axlearn_core.drill.faults import chosen
+from axlearn_core.drill.hosts import CUT
 from axlearn_core.drill.log import Log, read_log
 from axlearn_core.drill.points import POINTS, START, DrillError, Point, _wrap
 from axlearn_core.drill.session import Session, seconds_to_restore, steps_replayed
@@ -80,6 +83,14 @@ def test_a_child_strikes_at_the_nth_passing_and_only_then(child, tmp_path):
     assert [event["event"] for event in read_log(tmp_path / "log")] == ["struck"]
 
 
+def test_a_child_cuts_the_cable_of_its_host(child, monkeypatch):
+    ran = []
+    monkeypatch.setattr(child_module.subprocess, "run", lambda words, check: ran.append(words))
+    made = child(point="after a step", nth=1, within=0.0, action="cut")
+    made.passed("after a step")
+    assert (made.sent, ran) == ([], [CUT])
+
+
 def test_a_child_that_is_left_alone_only_counts(child):
     made = child()
     made.passed(START)
@@ -142,6 +153,31 @@ def test_the_process_that_was_stopped_does_not_count_for_the_time_to_leave():
     struck = {"event": "struck", "time": 1.0, "action": "SIGSTOP"}
     ended = Ended([-6, -9], [11.0, 26.0], 1, [], None)
     assert Session(ended, [[], [struck]]).detected == 10.0
+
+
+@pytest.mark.parametrize(
+    "action, codes, says",
+    [
+        ("hang", [75], []),
+        ("hang", [-9], ["no watchdog ended it: SIGKILL"]),
+        ("cut", [-6, -6], []),
+        ("cut", [-6, 0], ["a process went on: SIGABRT, code 0"]),
+    ],
+)
+def test_what_should_have_ended_and_did_not_is_a_problem(action, codes, says):
+    struck = session({"event": "struck", "time": 1.0, "action": action}, codes=codes)
+    last = session(codes=[0])
+    assert list(_problems([struck, last], [Strike("after a step", action=action)])) == says
+
+
+def test_faults_that_this_machine_cannot_make_are_not_offered(capsys, monkeypatch):
+    monkeypatch.setattr(command, "why_no_hosts", lambda: "network namespaces need root")
+    left = command._possible(FAULTS)
+    (cable,) = set(FAULTS) - set(left)
+    assert cable.on_hosts
+    assert capsys.readouterr().err == (
+        "a network cable that is cut: not offered, since network namespaces need root\n"
+    )
 
 
 def test_the_command_refuses_what_it_cannot_do(capsys, tmp_path):

@@ -3,16 +3,20 @@
 import pytest
 
 from axlearn_core.config import ConfigError
-from axlearn_core.guards.watchdog import EXIT_HUNG, Watchdog
+from axlearn_core.errors import EXIT_HUNG
+from axlearn_core.guards.watchdog import Watchdog
 
 
 class Time:
     """A clock, a watchdog that looks at it, and the code with which it ended the process."""
 
     def __init__(self, directory, timeout=100.0):
-        self.now, self.code = 1000.0, None
+        self.now, self.code, self.faults = 1000.0, None, []
         self.dog = Watchdog.Config(timeout=timeout).instantiate(
-            directory=directory, clock=lambda: self.now, end=self.end
+            directory=directory,
+            clock=lambda: self.now,
+            end=self.end,
+            fault=lambda *what: self.faults.append(what),
         )
         self.dog.alive(0)
 
@@ -53,6 +57,8 @@ def test_the_stacks_and_the_last_step_are_printed_and_kept(time, tmp_path, capfd
         assert "nothing was finished for 100 s" in text
         assert "the last step known to be finished is 7" in text
         assert "test_watchdog.py" in text and "in passes" in text
+    ((kind, message),) = time.faults
+    assert kind == "hang" and message in text
 
 
 def test_time_in_which_the_process_was_stopped_does_not_count(time):

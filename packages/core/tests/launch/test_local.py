@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from axlearn_core.config import ConfigError
+from axlearn_core.errors import EXIT_HUNG
 from axlearn_core.launch import Job
 from axlearn_core.launch.local import Local, Places
 
@@ -32,13 +33,18 @@ class FourGpus:
         platform, count, description = "gpu", 4, "4 GPUs"
 
 
-def test_a_process_that_died_starts_again_in_the_spare_place(monkeypatch, tmp_path, capfd):
+@pytest.mark.parametrize(
+    "code, how", [(1, "ended with code 1"), (EXIT_HUNG, "hung, and its watchdog ended it")]
+)
+def test_a_process_that_died_or_hung_starts_again_in_the_spare_place(
+    monkeypatch, tmp_path, capfd, code, how
+):
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys\n"
         f"with open({str(tmp_path / 'seen')!r}, 'a') as seen:\n"
         "    print(os.environ['AXLEARN_PLACE'], file=seen)\n"
-        "sys.exit(os.environ['AXLEARN_PLACE'] == '1')\n"
+        f"sys.exit({code} * (os.environ['AXLEARN_PLACE'] == '1'))\n"
     )
     monkeypatch.setattr("axlearn_core.launch.local._command", lambda job: [sys.executable, program])
     local = Local.Config(processes=2, spares=1, restarts=1).instantiate()
@@ -46,7 +52,9 @@ def test_a_process_that_died_starts_again_in_the_spare_place(monkeypatch, tmp_pa
     assert sorted(json.loads(f"[{','.join((tmp_path / 'seen').read_text().split())}]")) == [
         *(0, 0, 1, 2)
     ]
-    assert "process 1 leaves place 1 for the spare place 2" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert f"process 1 {how}, and the others with it" in said
+    assert "process 1 leaves place 1 for the spare place 2" in said
 
 
 def test_fewer_than_no_spares_are_refused():

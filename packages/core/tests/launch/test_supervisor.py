@@ -24,6 +24,14 @@ def test_all_that_end_well_have_not_failed(run):
     assert (ended.codes, ended.failed, ended.stopped) == ([0, 0, 0], None, None)
 
 
+def test_a_process_can_be_made_to_run_somewhere_else(run, capfd):
+    ended = run(
+        "echo $n in $place", within=lambda index: ("env", f"place={index + 7}"), shown="all"
+    )
+    assert ended.codes == [0, 0]
+    assert sorted(capfd.readouterr().out.splitlines()) == ["[0] 0 in 7", "[1] 1 in 8"]
+
+
 def test_one_that_fails_ends_the_others_and_its_last_lines_are_kept(run, monkeypatch):
     monkeypatch.setattr("axlearn_core.launch.supervisor._GRACE_SECONDS", 0)
     ended = run('test $n = 0 && exec sleep 1000; echo why; echo "[Gloo] noise"; exit 7')

@@ -1,8 +1,14 @@
 """Writers that fail."""
 
+import errno
+import json
+import os
+from types import SimpleNamespace
+
 import pytest
 
 from axlearn_core.errors import UserError
+from axlearn_core.observe import line_file
 from axlearn_core.observe.outlets import MAX_FAILURES, Outlets
 from axlearn_core.observe.writers import JsonlWriter, Writer
 
@@ -42,6 +48,20 @@ def outlets(tmp_path):
         return made, writers, said
 
     return outlets
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Takes nothing while it is full."""
+    disk, pwrite = SimpleNamespace(full=False), os.pwrite
+
+    def write(file, data, offset):
+        if disk.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    return disk
 
 
 def write(outlets, steps):
@@ -93,9 +113,25 @@ def test_only_what_was_opened_is_closed(tmp_path):
     assert len(closed) == 1
 
 
-def test_metrics_that_the_run_itself_keeps_must_be_written(outlets):
-    made, (jsonl,), _ = outlets(JsonlWriter.Config())
-    for file in jsonl._files.values():
-        file.close()
-    with pytest.raises(ValueError):
-        made.write(1, "train", {"loss": 1.0})
+def test_metrics_that_cannot_be_written_wait_and_are_told_once(outlets, disk, tmp_path):
+    made, _, said = outlets(JsonlWriter.Config())
+    made.write(1, "train", {"loss": 1.0})
+    disk.full = True
+    for step in (2, 3):
+        made.write(step, "train", {"loss": 1.0})
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left on device"):
+        made.flush()
+    disk.full = False
+    write(made, [4])
+    (line,) = said
+    assert line.startswith(f"cannot write {tmp_path}/metrics.jsonl: No space left on device. Train")
+    records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+
+
+def test_of_more_records_than_may_wait_the_run_is_told_the_end(outlets, disk, monkeypatch):
+    monkeypatch.setattr(line_file, "_MOST", 100)
+    made, _, _ = outlets(JsonlWriter.Config())
+    disk.full = True
+    with pytest.raises(UserError, match="cannot write"):
+        write(made, range(1, 9))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from axlearn_core.errors import UserError
+from axlearn_core.observe.faults import tell_fault
 from axlearn_inputs.filters import DocumentFilter, FilterChain
 from axlearn_inputs.packers import Packer, Row
 from axlearn_inputs.records import Damaged
 from axlearn_inputs.sources import DocumentError, DocumentSource, Position
 from axlearn_inputs.tokenizers import Tokenizer
-
-_logger = logging.getLogger(__name__)
 
 
 class DocumentRows:
@@ -146,7 +144,7 @@ class DocumentRows:
             except DocumentError as error:
                 if self._damaged == "stop" or error.after is None:
                     raise
-                _logger.warning("%s; it is left out", error)
+                tell_fault("document_skipped", f"{error}; it is left out")
                 after = error.after
             yield None, after
 

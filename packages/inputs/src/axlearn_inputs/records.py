@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from axlearn_core.observe.faults import tell_fault
 from axlearn_inputs.manifest import PREPARE_AGAIN, PreparedDataError
 from axlearn_inputs.packers import Row
 from axlearn_inputs.rows import decode_row, id_dtype
 from axlearn_inputs.shards import ShardReader
 
 Damaged = Literal["stop", "skip"]
-_logger = logging.getLogger(__name__)
 
 
 class Rows(NamedTuple):
@@ -66,7 +65,7 @@ class RecordReader:
                         f"{what}. Restore the file from a copy, or leave such records out with "
                         f"input.damaged=skip. Or: {PREPARE_AGAIN}"
                     ) from error
-                _logger.warning("%s; its row is left empty", what)
+                tell_fault("record_skipped", f"{what}; its row is left empty")
                 rows.append([])
                 skipped += 1
         return Rows(rows, skipped)

@@ -64,7 +64,12 @@ class Checkpointer(Configurable):
         store: str | None = None  # s3://bucket/prefix or gs://...: a second copy of each checkpoint
 
     def __init__(
-        self, config: Config, *, directory: Path, say: Callable[[str], None] = _logger.warning
+        self,
+        config: Config,
+        *,
+        directory: Path,
+        say: Callable[[str], None] = _logger.warning,
+        fault: Callable[[str, str], None] = lambda kind, message: None,
     ):
         super().__init__(config)
         _check(config)
@@ -78,6 +83,7 @@ class Checkpointer(Configurable):
         )
         self._store = None if config.store is None else Store(config.store)
         self._say = say
+        self._fault = fault
         self._schedule = Schedule(config.every, config.every_minutes)
         self._saver: ocp.AsyncCheckpointer | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -98,7 +104,13 @@ class Checkpointer(Configurable):
         return due
 
     def save(
-        self, step: int, state: Any, facts: Mapping[str, Any], texts: Mapping[str, str]
+        self,
+        step: int,
+        state: Any,
+        facts: Mapping[str, Any],
+        texts: Mapping[str, str],
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """Starts to save; returns as soon as the state is in host memory.
 
@@ -110,6 +122,7 @@ class Checkpointer(Configurable):
             state: the train state.
             facts: small JSON, kept as `run.json`.
             texts: further files by name.
+            before: what must have been done before, on process 0; if it fails, the save has.
 
         Raises:
             CheckpointError: if more saves in a row have failed than `failures` allows.
@@ -117,10 +130,16 @@ class Checkpointer(Configurable):
         files = {RUN: json.dumps(facts, indent=1), **texts}
         self._wait_for_previous()
         self._settle()
-        self._start(step, state, files)
+        self._start(step, state, files, before)
 
     def save_last(
-        self, step: int, state: Any, facts: Mapping[str, Any], texts: Mapping[str, str]
+        self,
+        step: int,
+        state: Any,
+        facts: Mapping[str, Any],
+        texts: Mapping[str, str],
+        *,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """Saves, unless it is done, and waits for the end; tries again where that fails.
 
@@ -130,7 +149,7 @@ class Checkpointer(Configurable):
         files = {RUN: json.dumps(facts, indent=1), **texts}
         self.wait()
         while self._complete != step:
-            if self._start(step, state, files):
+            if self._start(step, state, files, before):
                 self.wait()
 
     def poll(self) -> list[tuple[int, Path]]:
@@ -164,12 +183,14 @@ class Checkpointer(Configurable):
             self._saver.close()
             self._saver = None
 
-    def _start(self, step: int, state: Any, files: Mapping[str, str]) -> bool:
+    def _start(
+        self, step: int, state: Any, files: Mapping[str, str], before: Callable[[], None]
+    ) -> bool:
         """Copies the state to the host; returns whether every process could."""
         folder = step_folder(self._directory, step)
         self._schedule.began()
         try:
-            if from_first(functools.partial(self._make_room, step, folder)):
+            if from_first(functools.partial(self._make_room, step, folder, before)):
                 self._orbax().save(folder / STATE, args=_save_args(flatten_state(state)))
         except Exception as error:
             self._failure = self._cannot_save(step, error)
@@ -211,10 +232,12 @@ class Checkpointer(Configurable):
         except UserError as error:
             self._failed += 1
             if self._failed <= self.config.failures:
-                self._say(
+                line = (
                     f"{error}. Training goes on, and the next save tries again (failure "
                     f"{self._failed} in a row; checkpoint.failures={self.config.failures})"
                 )
+                self._say(line)
+                self._fault("save_failed", line)
                 return False
             raise CheckpointError(
                 f"{error}. Earlier checkpoints are intact. Make room (or fix the cause) and run "
@@ -227,8 +250,9 @@ class Checkpointer(Configurable):
     def _is_busy(self) -> bool:
         return self._under_way is not None and not self._under_way[1].done()
 
-    def _make_room(self, step: int, folder: Path) -> bool:
+    def _make_room(self, step: int, folder: Path, before: Callable[[], None]) -> bool:
         """Returns whether the state is to be written: not if only the store lacks it."""
+        before()
         if self._written == step:
             return False
         if folder.exists():  # left behind by a run that was killed while it saved
@@ -277,7 +301,8 @@ class Checkpointer(Configurable):
         if isinstance(error, StoreError):
             return CheckpointError(f"the checkpoint of step {step} was not copied: {error}")
         full = "RESOURCE_EXHAUSTED" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
-        reason = "the disk is full" if full else f"{type(error).__name__}: {error}"
+        known = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = "the disk is full" if full else str(known)
         return CheckpointError(
             f"the checkpoint of step {step} could not be saved in {self._directory}: {reason}"
         )

@@ -30,6 +30,7 @@ from axlearn_core.checkpoint.copy_file import Copy, Pieces, read_copy, write_cop
 from axlearn_core.checkpoint.peers import NAME, Server, fetch, send
 from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.hardware.contract import PLACE
+from axlearn_core.observe.faults import tell_fault
 from axlearn_core.parallel import from_first, gather_texts, wait_for_all
 
 _IDENTITY = "copies.json"  # in the run's directory: which copies are of this run
@@ -163,7 +164,8 @@ class Copies(Configurable):
                 for file in self._folder.glob(f"{old}.*"):
                     file.unlink(missing_ok=True)
         except (OSError, HTTPException) as error:
-            _logger.warning("a copy of the state could not be kept, and is left out: %s", error)
+            message = f"a copy of the state could not be kept, and is left out: {error}"
+            tell_fault("copy_failed", message)
 
     def _wait(self) -> None:
         if self._under_way is not None:

@@ -12,11 +12,12 @@ from axlearn_core.cli.experiment import as_json_option, experiment_arguments, pr
 from axlearn_core.cli.text import counted, table
 from axlearn_core.drill import Drill
 from axlearn_core.drill.drill import Outcome
-from axlearn_core.drill.faults import chosen
+from axlearn_core.drill.faults import Fault, chosen
+from axlearn_core.drill.hosts import why_no_hosts
 from axlearn_core.launch.local import Local
 
 # Few steps, each of them compared, with saves among them; what the user writes comes after it.
-_SHORT = ("max_step=20", "checkpoint.every=4", "log_every=1")
+_SHORT = ("max_step=20", "checkpoint.every=4", "log_every=1", "guards.watchdog.timeout=60")
 
 
 @click.command()
@@ -55,7 +56,7 @@ def drill(
     By default a run is of 20 steps and saves every 4: PATH=VALUE, such as max_step=100, changes it.
     The exit code is 1 if one fault was not survived with the same bits.
     """
-    picked = chosen(faults, processes)
+    picked = _possible(chosen(faults, processes))
     local = Local.Config(
         processes=processes, devices_per_process=devices_per_process, spares=spares
     ).instantiate()
@@ -73,6 +74,17 @@ def drill(
         click.echo(_table(outcomes))
         click.echo(_summary(outcomes, directory))
     ctx.exit(0 if all(outcome.survived for outcome in outcomes) else 1)
+
+
+def _possible(faults: Sequence[Fault]) -> list[Fault]:
+    """Returns those that this machine can make, and says why it cannot make the others."""
+    reason = why_no_hosts() if any(fault.on_hosts for fault in faults) else None
+    if reason is None:
+        return list(faults)
+    for fault in faults:
+        if fault.on_hosts:
+            click.echo(f"{fault.name}: not offered, since {reason}", err=True)
+    return [fault for fault in faults if not fault.on_hosts]
 
 
 def _say(quiet: bool, line: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from axlearn_core.cli.machine import start
 from axlearn_core.cli.main import main
+from axlearn_core.drill.hosts import CUT
 from axlearn_core.drill.log import Log
 from axlearn_core.drill.points import START, install
 from axlearn_core.hardware.contract import COORDINATOR, PROCESS_COUNT, PROCESS_INDEX
@@ -57,9 +58,16 @@ class Child:
 
     def _act(self, action: str) -> None:
         self._log.write("struck", action=action)
-        if action != "second run":
+        if action == "hang":
+            threading.Event().wait()
+        elif action == "cut":
+            subprocess.run(CUT, check=True)
+        elif action == "second run":
+            self._run_again()
+        else:
             os.kill(os.getpid(), signal.Signals[action])
-            return
+
+    def _run_again(self) -> None:
         alone = {PLAN, COORDINATOR, PROCESS_COUNT, PROCESS_INDEX}
         environment = {name: value for name, value in os.environ.items() if name not in alone}
         command = [sys.executable, "-m", "axlearn_core.cli.main", *self._words]

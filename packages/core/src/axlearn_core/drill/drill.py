@@ -21,6 +21,7 @@ from axlearn_core.drill.session import (
     steps_replayed,
 )
 from axlearn_core.drill.verdict import differences
+from axlearn_core.errors import EXIT_HUNG
 from axlearn_core.launch import Job
 from axlearn_core.launch.local import Local, Places
 
@@ -121,7 +122,7 @@ class Drill:
         draw = random.Random(f"{self._seed} {name}")
         strikes = [s.drawn(draw, self._passes, self._seconds) for s in fault.strikes]
         job = self._of(name)
-        sessions = self._sessions(job, strikes)
+        sessions = self._sessions(job, strikes, on_hosts=fault.on_hosts)
         pairs = list(pairwise(sessions))
         outcome = Outcome(
             fault=fault.name,
@@ -139,13 +140,14 @@ class Drill:
             shutil.rmtree(job.directory)
         return outcome
 
-    def _sessions(self, job: Job, strikes: Sequence[Strike]) -> list[Session]:
+    def _sessions(self, job: Job, strikes: Sequence[Strike], *, on_hosts: bool) -> list[Session]:
         """Starts a run once for each strike, and once more to its end."""
         cfg = self._local.config
         places = Places(cfg.processes, cfg.spares)
         sessions: list[Session] = []
         for strike in (*strikes, None):
-            sessions.append(self._session(job, strike, places, len(sessions)))
+            session = self._session(job, strike, places, len(sessions), on_hosts=on_hosts)
+            sessions.append(session)
             failed = sessions[-1].ended.failed
             if failed is not None:
                 places.replace(failed)
@@ -157,9 +159,19 @@ class Drill:
     def _differences(self, job: Job) -> list[str]:
         return differences(job.directory, self._of(UNDISTURBED).directory)
 
-    def _session(self, job: Job, strike: Strike | None, places: Places, number: int) -> Session:
+    def _session(
+        self,
+        job: Job,
+        strike: Strike | None,
+        places: Places,
+        number: int,
+        *,
+        on_hosts: bool = False,
+    ) -> Session:
         logs = self._logs / job.directory.name / str(number)
-        session = run_session(job, self._local, places, strike, logs, self._limit)
+        session = run_session(
+            job, self._local, places, strike, logs, self._limit, on_hosts=on_hosts
+        )
         if session.ended.stopped:
             raise KeyboardInterrupt
         return session
@@ -193,7 +205,9 @@ def _problems(sessions: Sequence[Session], strikes: Sequence[Strike]) -> Iterato
             yield f"SIGTERM ended it with {codes_in_words(codes)}"
         elif strike.action == "second run" and not _refused(session):
             yield "the second run was not refused"
-        elif strike.action in ("SIGKILL", "SIGSTOP") and 0 in codes:
+        elif strike.action == "hang" and EXIT_HUNG not in codes:
+            yield f"no watchdog ended it: {codes_in_words(codes)}"
+        elif strike.action in ("SIGKILL", "SIGSTOP", "cut") and 0 in codes:
             yield f"a process went on: {codes_in_words(codes)}"
     last = sessions[-1].ended
     if any(last.codes):

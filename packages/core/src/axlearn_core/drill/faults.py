@@ -10,7 +10,7 @@ from typing import Literal
 
 from axlearn_core.drill.points import POINTS, START, DrillError
 
-Action = Literal["SIGKILL", "SIGSTOP", "SIGTERM", "second run"]
+Action = Literal["SIGKILL", "SIGSTOP", "SIGTERM", "second run", "hang", "cut"]
 Whom = Literal["all", "first", "last"]
 
 
@@ -22,7 +22,8 @@ class Strike:
         point: where in the code, by its name in `POINTS`, or "start".
         nth: at which passing of that point; None takes a random one of those of an undisturbed run.
         within: seconds, of which a random share passes between the point and the strike.
-        action: a signal, or a second run in the same directory.
+        action: a signal, a second run in the same directory, a thread that waits forever, or a cut
+            of the host's network cable.
         whom: which processes it hits.
     """
 
@@ -54,11 +55,13 @@ class Fault:
         name: what people call it.
         strikes: on the first session, the second, ...
         processes: the least that a run must have.
+        on_hosts: whether each process needs a host of its own, see `drill.hosts`.
     """
 
     name: str
     strikes: tuple[Strike, ...]
     processes: int = 1
+    on_hosts: bool = False
 
 
 # Some of what a call has started takes a while: so many seconds cover it in small runs.
@@ -81,7 +84,8 @@ def _terminate(point: str) -> Fault:
 
 
 def _in_a_step(name: str, action: Action, whom: Whom, processes: int) -> Fault:
-    return Fault(name, (Strike("after a step", nth=None, action=action, whom=whom),), processes)
+    strike = Strike("after a step", nth=None, action=action, whom=whom)
+    return Fault(name, (strike,), processes, on_hosts=action == "cut")
 
 
 _TERMINATED = (
@@ -98,9 +102,11 @@ FAULTS: tuple[Fault, ...] = (
     *map(_terminate, _TERMINATED),
     _in_a_step("SIGTERM after a step", "SIGTERM", "last", processes=1),
     _in_a_step("two runs in one directory", "second run", "first", processes=1),
+    _in_a_step("a step that hangs", "hang", "last", processes=1),
     _in_a_step("loss of one process", "SIGKILL", "last", processes=2),
     _in_a_step("hang of one process", "SIGSTOP", "last", processes=2),
     _in_a_step("loss of the coordinator", "SIGKILL", "first", processes=2),
+    _in_a_step("a network cable that is cut", "cut", "last", processes=2),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from axlearn_core.drill.child import PLAN
 from axlearn_core.drill.faults import Strike
+from axlearn_core.drill.hosts import host_name, hosts
 from axlearn_core.drill.log import read_log
 from axlearn_core.hardware.contract import COORDINATOR, PROCESS_COUNT, PROCESS_INDEX
 from axlearn_core.launch import Job
@@ -21,6 +23,7 @@ from axlearn_core.launch.supervisor import Ended, supervise
 
 # The longest that a loss may stay unnoticed, in seconds, if the environment says nothing else.
 _HEARTBEAT = {"AXLEARN_HEARTBEAT_TIMEOUT": "10"}
+_PORT = 1234  # of a host that has no other program
 
 
 class Session(NamedTuple):
@@ -63,7 +66,14 @@ class Session(NamedTuple):
 
 
 def run_session(
-    job: Job, local: Local, places: Places, strike: Strike | None, logs: Path, limit: float
+    job: Job,
+    local: Local,
+    places: Places,
+    strike: Strike | None,
+    logs: Path,
+    limit: float,
+    *,
+    on_hosts: bool = False,
 ) -> Session:
     """Starts a run's processes and waits until they have ended.
 
@@ -74,6 +84,7 @@ def run_session(
         strike: what is done to it.
         logs: a folder for the processes' logs, which is made.
         limit: seconds after which processes that are left are killed.
+        on_hosts: whether each place is a host of its own.
     """
     logs.mkdir(parents=True)
     count = local.config.processes
@@ -89,7 +100,18 @@ def run_session(
             for name in (COORDINATOR, PROCESS_COUNT, PROCESS_INDEX):
                 del environments[index][name]
     command = [sys.executable, "-m", "axlearn_core.drill.child", *job.words]
-    ended = supervise(command, environments, shown="none", limit=limit)
+    total = count + local.config.spares
+    with hosts(total) if on_hosts else contextlib.nullcontext() as made:
+        if made is not None:
+            for each in environments:
+                each[COORDINATOR] = f"{host_name(places.taken[0])}:{_PORT}"
+        ended = supervise(
+            command,
+            environments,
+            shown="none",
+            limit=limit,
+            within=lambda index: made.within(places.taken[index]) if made is not None else (),
+        )
     return Session(ended, [read_log(file) for file in files])
 
 

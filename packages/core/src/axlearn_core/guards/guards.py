@@ -44,13 +44,17 @@ class Guards(Configurable):
         attempt: Attempt,
         directory: Path,
         say: Callable[[str], None],
+        fault: Callable[[str, str], None],
     ) -> Iterator[Watch]:
-        """Watches over the steps that are made within the block."""
-        watchdog: Watchdog = self.config.watchdog.instantiate(directory=directory)
+        """Watches over the steps that are made within the block.
+
+        `fault` takes the kind of what the run goes on after, or of a hang, and a line about it.
+        """
+        watchdog: Watchdog = self.config.watchdog.instantiate(directory=directory, fault=fault)
         watchdog.start(attempt.step)
         try:
             yield Watch(
-                NumbersWatch(self.numbers, attempt, directory, say),
+                NumbersWatch(self.numbers, attempt, directory, say, fault),
                 CorruptionWatch(self._corruption.config, program, train_step, batch_shape),
                 watchdog,
             )

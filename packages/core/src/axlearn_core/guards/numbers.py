@@ -160,13 +160,19 @@ class NumbersWatch:
     """Reads the verdicts as they reach the host, and does what the policy says."""
 
     def __init__(
-        self, numbers: Numbers, attempt: Attempt, directory: Path, say: Callable[[str], None]
+        self,
+        numbers: Numbers,
+        attempt: Attempt,
+        directory: Path,
+        say: Callable[[str], None],
+        fault: Callable[[str, str], None],
     ):
         self._numbers = numbers
         self._config: Numbers.Config = numbers.config
         self._attempt = attempt
         self._directory = directory
         self._say = say
+        self._fault = fault
         self._made: deque[_Made] = deque()  # whose verdicts are under way
         self._skips = 0
 
@@ -196,12 +202,13 @@ class NumbersWatch:
         kept = offence.save(self._directory, made.batch)
         if self._config.policy == "skip" and self._skips < self._config.max_skips:
             self._skips += 1
-            self._say(f"{what} The update is skipped. {kept}")
+            self._tell("step_skipped", f"{what} The update is skipped. {kept}")
         elif self._config.policy == "rewind" and self._attempt.rewinds < self._config.max_rewinds:
             count = self._attempt.rewinds + 1
-            self._say(
+            self._tell(
+                "rewind",
                 f"{what} Going back to the last checkpoint, and on with the data after this "
-                f"batch (rewind {count} of {self._config.max_rewinds}). {kept}"
+                f"batch (rewind {count} of {self._config.max_rewinds}). {kept}",
             )
             raise Rewind(f"rewinding from step {made.step}", made.input_state, count)
         else:
@@ -214,6 +221,10 @@ class NumbersWatch:
     def facts(self) -> dict[str, Any]:
         """Returns what a checkpoint has to remember."""
         return {"rewinds": self._attempt.rewinds, "seen": self._numbers.shapes()}
+
+    def _tell(self, kind: str, line: str) -> None:
+        self._say(line)
+        self._fault(kind, line)
 
     def _why_it_ends(self) -> str:
         if self._config.policy == "stop":

@@ -14,9 +14,9 @@ from pathlib import Path
 import jax
 
 from axlearn_core.config import ConfigError, Configurable
+from axlearn_core.errors import EXIT_HUNG
 from axlearn_core.guards.offence import FOLDER
 
-EXIT_HUNG = 75  # EX_TEMPFAIL of sysexits.h: what failed may succeed when it is tried again
 _MOST_SECONDS_TO_WRITE = 10.0  # the storage may be what hangs
 _POLLS = 20  # within the timeout
 
@@ -39,6 +39,7 @@ class Watchdog(Configurable):
         directory: Path,
         clock: Callable[[], float] = time.monotonic,
         end: Callable[[int], None] = os._exit,  # no thread may delay it
+        fault: Callable[[str, str], None] = lambda kind, message: None,
     ):
         super().__init__(config)
         if config.timeout is not None and not config.timeout > 0:
@@ -47,6 +48,7 @@ class Watchdog(Configurable):
         self._directory = directory
         self._clock = clock
         self._end = end
+        self._fault = fault
         self._step = 0
         self._quiet = 0.0  # seconds without a sign of life
         self._last_look = clock()
@@ -87,25 +89,24 @@ class Watchdog(Configurable):
     def _tell(self) -> None:
         path = self._directory / FOLDER / f"stacks-of-process-{jax.process_index()}.txt"
         message = (
-            f"axl: error: nothing was finished for {self._timeout:.0f} s "
-            f"(guards.watchdog.timeout); the last step known to be finished is "
-            f"{self._step}. This process "
-            f"ends with exit code {EXIT_HUNG}; the same command goes on from the last checkpoint. "
-            f"What its threads do is kept in {path}:\n"
+            f"nothing was finished for {self._timeout:.0f} s (guards.watchdog.timeout); the last "
+            f"step known to be finished is {self._step}. This process ends with exit code "
+            f"{EXIT_HUNG}; the same command goes on from the last checkpoint. What its threads do "
+            f"is kept in {path}"
         )
         stderr = sys.__stderr__ or sys.stderr
-        stderr.write(message)
-        stderr.flush()
         faulthandler.dump_traceback(stderr, all_threads=True)
-        writer = threading.Thread(target=_keep, args=(path, message), daemon=True)
+        stderr.write(f"axl: error: {message}\n")  # last, as what a supervisor shows
+        stderr.flush()
+        writer = threading.Thread(target=self._keep, args=(path, message), daemon=True)
         writer.start()
         writer.join(_MOST_SECONDS_TO_WRITE)
 
-
-def _keep(path: Path, message: str) -> None:
-    with contextlib.suppress(OSError):  # all of it is in the process's output
-        path.parent.mkdir(exist_ok=True)
-        with path.open("w", encoding="utf-8") as file:
-            file.write(message)
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
+    def _keep(self, path: Path, message: str) -> None:
+        with contextlib.suppress(OSError):  # all of it is in the process's output
+            path.parent.mkdir(exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
+                file.write(f"{message}:\n")
+                file.flush()
+                faulthandler.dump_traceback(file, all_threads=True)
+        self._fault("hang", message)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 
 from axlearn_core.config import ConfigError
+from axlearn_core.errors import EXIT_HUNG
 from axlearn_core.hardware import detect
 from axlearn_core.hardware.contract import COORDINATOR, PLACE, PROCESS_COUNT, PROCESS_INDEX
 from axlearn_core.launch.contract import Job, Launcher, LaunchError
@@ -31,7 +32,8 @@ class Local(Launcher):
                 CPU is one device to each process.
             spares: places for further processes, each with devices and storage of its own; one of
                 them takes over from a place whose process has died or hung.
-            restarts: how often to start again from the last checkpoint after one has died.
+            restarts: how often to start again from the last checkpoint after one has died, or hung
+                and was ended by its watchdog (code 75).
             all_output: show what every process prints, and not only the first.
             port: at which process 0 coordinates the others; by default a free one.
         """
@@ -161,6 +163,7 @@ def _report(ended: Ended, *, last: bool) -> str:
     assert ended.failed is not None
     code = ended.codes[ended.failed]
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    how = "hung, and its watchdog ended it" if code == EXIT_HUNG else how
     said = "".join(f"\n  {line}" for line in ended.last_lines) or " none"
     more = "\nThe same command goes on from the last checkpoint" if last else ""
     return f"process {ended.failed} {how}, and the others with it. Its last lines:{said}{more}"

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
@@ -48,6 +48,7 @@ def supervise(
     *,
     shown: Shown = "first",
     limit: float = float("inf"),
+    within: Callable[[int], Sequence[str]] = lambda index: (),
 ) -> Ended:
     """Runs a command once in each environment.
 
@@ -59,13 +60,15 @@ def supervise(
         environments: all variables of each process.
         shown: whose output is printed: that of the first, of all with their numbers, or of none.
         limit: seconds after which all that are left are killed.
+        within: the words before a process's command that make it run somewhere else.
     """
     processes: list[_Child] = []
     failed: int | None = None
     with _passing_on_signals(processes) as signals:
         try:
             for index, environment in enumerate(environments):
-                processes.append(_Child(command, environment, index, shown))
+                words = [*within(index), *command]
+                processes.append(_Child(words, environment, index, shown))
             if signals:  # which came before all could get it
                 for child in processes:
                     child.terminate()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from axlearn_core.observe.events import EventFile, read_events
+from axlearn_core.observe.faults import hearing_faults
 from axlearn_core.observe.goodput import Account, Phase, account
 
 GOODPUT = "goodput.json"
@@ -122,13 +123,17 @@ class Clock:
 
     @contextlib.contextmanager
     def session(self, **facts: Any) -> Iterator[None]:
-        """Records the begin and the end of a session, a failure too, and a heartbeat meanwhile."""
+        """Records the begin and the end of a session, a failure too, and a heartbeat meanwhile.
+
+        And the faults that are told within it.
+        """
         ended = threading.Event()
         beats = threading.Thread(target=self._beat, args=[ended], name="clock", daemon=True)
         self.record("session_started", **facts)
         beats.start()
         try:
-            yield
+            with hearing_faults(self.fault):
+                yield
         except BaseException as error:
             self.reason = f"failed: {str(error) or type(error).__name__}"
             raise

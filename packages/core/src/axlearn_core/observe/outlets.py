@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from axlearn_core.errors import UserError
-from axlearn_core.observe.writers import JsonlWriter, Kind, Writer
+from axlearn_core.observe.writers import JsonlWriter, Kind, Postponed, Writer
 
 MAX_FAILURES: Final = 3  # a metric service that hiccups survives; one that is gone does not spam
 _logger = logging.getLogger(__name__)
@@ -18,8 +18,9 @@ _logger = logging.getLogger(__name__)
 class Outlets:
     """Passes everything on to each writer, in their order.
 
-    `metrics.jsonl` belongs to the run: what cannot be written there ends it. Any other writer is
-    logged when it fails, and not called again in this run after `MAX_FAILURES` times.
+    `metrics.jsonl` belongs to the run: what cannot be written there waits, and must be written
+    before a checkpoint is. Any other writer is logged when it fails, and not called again in this
+    run after `MAX_FAILURES` times.
 
     Args:
         writers: not opened yet.
@@ -53,6 +54,11 @@ class Outlets:
         self._each(lambda writer: writer.write(step, kind, values))
 
     def flush(self) -> None:
+        """Makes all that was written survive the end of the process.
+
+        Raises:
+            UserError: if `metrics.jsonl` lacks something.
+        """
         self._each(lambda writer: writer.flush())
 
     def close(self) -> None:
@@ -64,6 +70,9 @@ class Outlets:
         for writer in list(self._open):
             try:
                 call(writer)
+            except Postponed as error:
+                _logger.warning("%s", error)
+                self._failed(str(error))
             except Exception as error:
                 self._failures[writer] += 1
                 gone = self._failures[writer] == MAX_FAILURES

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import logging
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from axlearn_core.config import Configurable
 from axlearn_core.errors import UserError
+from axlearn_core.observe.line_file import LineFile
 
 Kind = Literal["train", "eval", "performance"]
+_logger = logging.getLogger(__name__)
+
+
+class Postponed(Exception):
+    """A record could not be written now, and will be later."""
 
 
 class Writer(Configurable):
@@ -59,36 +64,71 @@ class JsonlWriter(Writer):
     """Writes `metrics.jsonl` and `performance.jsonl`, an object per record.
 
     `metrics.jsonl` holds what a rerun reproduces bit for bit (floats are written so that they read
-    back to the same bits); speed and memory go to the other file.
+    back to the same bits); speed and memory go to the other file. What cannot be written waits in
+    memory, in its order, while `flush` fails, and with it every save: so no checkpoint is ahead of
+    the records, and those that a run ends without are of steps that are made again.
     """
 
     def open(self, directory: Path, *, after_step: int) -> None:
-        self._files: dict[str, IO[str]] = {}
+        self._files: dict[str, LineFile] = {}
+        self._failing = False
         for name in ("metrics", "performance"):
             path = directory / f"{name}.jsonl"
             _truncate(path, after_step)
-            self._files[name] = path.open("a", encoding="utf-8")
+            self._files[name] = LineFile(path)
 
     def write(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        """Records the values of a step.
+
+        Raises:
+            Postponed: if they have to wait, for the first that do.
+            UserError: if too many wait.
+        """
         file = self._files["performance" if kind == "performance" else "metrics"]
         try:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-            file.flush()
+            file.add(json.dumps({"step": step, **values}))
         except OSError as error:
-            raise UserError(
-                f"cannot write {file.name}: {error.strerror}. The checkpoints are intact; make "
-                "room (or fix the cause) and run the same command again"
-            ) from error
+            if file.is_full:
+                raise _cannot_write(file, error) from error
+            if not self._failing:
+                self._failing = True
+                raise Postponed(
+                    f"cannot write {file.path}: {error.strerror}. Training goes on; the records "
+                    "wait in memory until it can be written, and saves fail until then"
+                ) from error
+        else:
+            self._failing = False
 
     def flush(self) -> None:
+        """Puts all records on disk.
+
+        Raises:
+            UserError: if that fails; they wait.
+        """
         for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.flush()
+            except OSError as error:
+                raise _cannot_write(file, error) from error
 
     def close(self) -> None:
         for file in self._files.values():
-            with contextlib.suppress(OSError):  # `write` has told what it could not write
+            try:
                 file.close()
+            except OSError as error:
+                _logger.warning(
+                    "the last records of %s could not be written: %s. They are of steps after the "
+                    "last checkpoint, which are made again",
+                    file.path,
+                    error.strerror,
+                )
+
+
+def _cannot_write(file: LineFile, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {file.path}: {error.strerror}. Make room (or fix the cause) and run the "
+        "same command again"
+    )
 
 
 def _truncate(path: Path, after_step: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from axlearn_core.checkpoint.checkpointer import Checkpointer
 from axlearn_core.checkpoint.copies import Copies
 from axlearn_core.observe.clock import Clock
-from axlearn_core.parallel import wait_for_all
+from axlearn_core.parallel import from_first, wait_for_all
 from axlearn_core.training.report import Report
 from axlearn_core.training.state import TrainState
 
@@ -45,14 +46,16 @@ class Keeper:
     def due(self, step: int) -> Callable[[TrainState, Mapping[str, Any]], None] | None:
         """Returns what saves after this step, None if nothing is due. Ask once after every step."""
         if self._checkpointer.due(step):
-            return lambda state, place: self._save(self._checkpointer.save, step, state, place)
+            save = partial(self._checkpointer.save, before=self._report.flush)
+            return lambda state, place: self._save(save, step, state, place)
         if self._copies.due(step):
             return lambda state, place: self._copy(step, state, place)
         return None
 
     def save_last(self, step: int, state: TrainState, input_state: Mapping[str, Any]) -> None:
         """Saves, unless it is done, and waits until every process knows that it is complete."""
-        self._save(self._checkpointer.save_last, step, state, input_state)
+        save = partial(self._checkpointer.save_last, before=self._report.flush)
+        self._save(save, step, state, input_state)
         with self._clock.phase("checkpoint"):
             self._checkpointer.wait()
             wait_for_all("the last checkpoint is complete")
@@ -81,12 +84,11 @@ class Keeper:
     ) -> None:
         start = time.perf_counter()
         with self._clock.phase("checkpoint"):
-            self._report.flush()  # the checkpoint must not be ahead of what is written
             save(step, state, self._facts(input_state), self._texts)
         stalled = time.perf_counter() - start
         self._clock.record("checkpoint_started", stall_seconds=stalled)
 
     def _copy(self, step: int, state: TrainState, input_state: Mapping[str, Any]) -> None:
         with self._clock.phase("checkpoint"):
-            self._report.flush()
-            self._copies.save(step, state, self._facts(input_state))
+            if from_first(self._report.flushed):
+                self._copies.save(step, state, self._facts(input_state))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from axlearn_core.errors import UserError
 from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import StepMetrics, scalars
 from axlearn_core.observe.outlets import Outlets
@@ -98,8 +99,20 @@ class Report:
         self._hook.axlearn_checkpoint_saved(CheckpointSaved(step, path))
 
     def flush(self) -> None:
-        """Puts on disk what a checkpoint must not be ahead of."""
+        """Puts on disk what a checkpoint must not be ahead of.
+
+        Raises:
+            UserError: if that fails.
+        """
         self._outlets.flush()
+
+    def flushed(self) -> bool:
+        """Puts it on disk, and returns whether it is there."""
+        try:
+            self.flush()
+        except UserError:  # its cause was told when the first record had to wait
+            return False
+        return True
 
     def resumed_timing(self, step: int, waited: float) -> None:
         """Leaves out of the next interval what was no training (an evaluation, a save)."""

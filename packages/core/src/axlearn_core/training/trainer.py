@@ -234,7 +234,7 @@ class Trainer(Configurable):
             progress.say(f"next: raise max_step to go on, or axl generate {run.path}")
             return Result(newest.step, "completed", read_facts(newest.path)["values"])
         checkpointer: Checkpointer = cfg.checkpoint.instantiate(
-            directory=run.path, say=progress.say
+            directory=run.path, say=progress.say, fault=clock.fault
         )
         compiling = program.compile_train_step(self.input.batch_shape())
         copies: Copies = cfg.copies.instantiate(directory=run.path, like=program.state)
@@ -263,7 +263,13 @@ class Trainer(Configurable):
             report.started(run.path, experiment, after_step=first)
             began = time.perf_counter()
             watching = self.guards.watching(
-                program, train_step, self.input.batch_shape(), attempt, run.path, progress.say
+                program,
+                train_step,
+                self.input.batch_shape(),
+                attempt,
+                run.path,
+                progress.say,
+                clock.fault,
             )
             with watching as watch, clock.phase("step"):
                 keeper = Keeper(
