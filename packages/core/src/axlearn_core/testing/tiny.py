@@ -130,7 +130,8 @@ class Counting(Input):
         return dict(self.config.items())
 
     def tokenizer(self) -> Tokenizer:
-        return Letters.default_config().instantiate()
+        letters: Letters = Letters.default_config().instantiate()
+        return letters
 
     def characters_per_token(self) -> float:
         return 1.0
