@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from axlearn_core.config import replace
+from axlearn_core.config import ConfigError, replace
 from axlearn_inference.caches import (
     Int8Cache,
     PagedCache,
@@ -16,6 +16,7 @@ from axlearn_inference.caches import (
     row_axes,
     take_rows,
 )
+from axlearn_inference.caches.rows import check_rows_apart
 from axlearn_layers import KVCache, families
 
 SIZES = {"vocab_size": 31, "dim": 16, "num_heads": 4, "num_kv_heads": 2, "hidden_dim": 24}
@@ -71,13 +72,20 @@ def test_a_repeated_layer_has_its_rows_on_the_second_axis():
 
 def test_a_pool_of_pages_has_no_rows_and_is_handed_on_whole():
     cfg = on(PAGED.clone(num_pages=7), families.llama(**SIZES, num_layers=2))
-    make = lambda rows: cfg.instantiate().init_cache(rows, 8)  # noqa: E731
+    make = partial(cfg.instantiate().init_cache, max_length=8)
     axes, cache = row_axes(make), make(3)
-    assert axes["stack"]["key"] == RowAxis(None)
+    assert axes["stack"]["key"].array == RowAxis(None)
     taken = take_rows(cache, axes, jnp.array([1]))
-    assert taken["stack"]["key"] is cache["stack"]["key"]
+    assert taken["stack"]["key"].array is cache["stack"]["key"].array
     written = {**taken, "stack": jax.tree.map(lambda leaf: leaf + 1, taken["stack"])}
-    assert put_rows(cache, axes, jnp.array([1]), written)["stack"]["key"].all()
+    assert put_rows(cache, axes, jnp.array([1]), written)["stack"]["key"].array.all()
+
+
+def test_rows_that_share_a_pool_cannot_be_copied():
+    cfg = on(PAGED.clone(num_pages=7), families.llama(**SIZES, num_layers=2))
+    axes = row_axes(partial(cfg.instantiate().init_cache, max_length=8))
+    with pytest.raises(ConfigError, match=r"stack.key.array of the cache does not keep rows apart"):
+        check_rows_apart(axes)
 
 
 def test_what_does_not_grow_row_by_row_is_refused():

@@ -16,6 +16,7 @@ from axlearn_core.errors import UserError
 from axlearn_inference.server.api import Api
 from axlearn_inference.server.options import Options
 from axlearn_inference.server.running import Server, listen, url_of
+from axlearn_inference.server.scripted import Scripted
 from axlearn_inference.server.serving import Served
 
 ASK = {"model": "tiny", "prompt": "a", "max_tokens": 400}
@@ -57,6 +58,12 @@ def sent(server, **fields):
 def test_health_is_ready(server):
     answer = server.get("/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+def test_health_tells_of_an_engine_that_failed(server, monkeypatch):
+    monkeypatch.setattr(Scripted, "failed", True)
+    answer = server.get("/health")
+    assert (answer.status_code, answer.json()) == (503, {"status": "failed"})
 
 
 def test_before_the_model_is_loaded_health_and_requests_say_so(tokenizer):

@@ -65,6 +65,8 @@ class HuggingFaceTokenizer(Tokenizer):
         self._special = self._special_ids()
         self._guarded = self._special - self._unknown_ids(settings)
         self.special_tokens = dict(settings.named)
+        added = self._text.get_added_tokens_decoder().values()
+        self.special_names = tuple(token.content for token in added if token.special)
         self.chat_template = settings.chat_template
         self._set_ids(settings)
         self._ends = tuple(end for end in settings.end_ids if 0 <= end < self.vocab_size)

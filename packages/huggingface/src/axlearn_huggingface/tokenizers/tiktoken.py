@@ -56,6 +56,7 @@ class TiktokenTokenizer(Tokenizer):
         self.eos_id = self.pad_id = special[config.eos_token]
         self.chat_template = config.chat_template
         self.special_tokens = {"eos_token": config.eos_token}
+        self.special_names = tuple(special)
 
     def encode(self, text: str) -> Ids:
         return np.asarray(self._encoding.encode_ordinary(text), np.int32)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from axlearn_core.config import ConfigError
 from axlearn_core.module.context import Tree
 
 
@@ -49,6 +50,19 @@ def row_axes(make_cache: Callable[[int], Tree]) -> RowAxes:
 
     axes = jax.tree.map(compared, *(jax.eval_shape(lambda n=n: make_cache(n)) for n in (2, 3)))
     return axes
+
+
+def check_rows_apart(axes: RowAxes) -> None:
+    """Raises a ConfigError if an array belongs to no row, so that a row cannot be copied."""
+    leaves, _ = jax.tree.flatten_with_path(axes, is_leaf=lambda node: isinstance(node, RowAxis))
+    for path, at in leaves:
+        if at.axis is None:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ConfigError(
+                f"{name} of the cache does not keep rows apart, as a pool of pages does not: "
+                "several samples or beams of a prompt need another cache, such as "
+                "model.**.cache=contiguous_cache"
+            )
 
 
 def take_rows(cache: Tree, axes: RowAxes, rows: jax.Array) -> Tree:

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from axlearn_core.checkpoint import CheckpointInfo, choose
-from axlearn_core.cli.experiment import overrides_argument, run_argument, step_option
+from axlearn_core.checkpoint import CheckpointInfo
+from axlearn_core.cli.experiment import (
+    chosen_checkpoint,
+    overrides_argument,
+    run_argument,
+    step_option,
+)
 from axlearn_core.cli.machine import start
 from axlearn_core.config import apply_overrides
 from axlearn_core.errors import UserError
@@ -99,10 +104,7 @@ def serve(directory: Path, overrides: tuple[str, ...], step: int | None, **given
             f"axl serve needs {error.name}, which is not installed: "
             'pip install "axlearn-inference[serve]"'
         ) from error
-    checkpoint, damaged = choose(directory, step)
-    assert checkpoint is not None  # choose raises
-    for bad in damaged:
-        click.echo(f"the checkpoint of step {bad.step} is damaged: {bad.problem}", err=True)
+    checkpoint = chosen_checkpoint(directory, step)
     options = _options(**given)
     template = given["chat_template"]
     source = None if template is None else _read(template, "--chat-template")
@@ -123,7 +125,6 @@ def serve(directory: Path, overrides: tuple[str, ...], step: int | None, **given
         click.echo(_greeting(server.api.served, url_of(listener), options.api_key is not None))
 
     log_to_stderr()
-    click.echo(f"loading step {checkpoint.step} of {directory}", err=True)
     asyncio.run(server.run_until_stopped(listener, load, ready))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import Placement, placing
-from axlearn_inference.decoding.rows import take_rows
+from axlearn_inference.caches.rows import check_rows_apart, row_axes, take_rows
 from axlearn_inference.model import Generating, LanguageModel
 from axlearn_inference.sampling import Rules, draw
 
@@ -106,8 +106,14 @@ class Programs:
         return self.read(variables, ids, cache, lengths)
 
     def rows(self, cache: Tree, rows: jax.Array, max_length: int) -> Tree:
-        """See `take_rows`."""
-        return take_rows(self._module, cache, rows, max_length=max_length, dtype=self._dtype)
+        """Returns a cache whose row i is row `rows[i]` of one that `prefill` has made.
+
+        Raises:
+            ConfigError: for a cache that does not keep its rows apart.
+        """
+        axes = row_axes(lambda n: self._module.init_cache(n, max_length, self._dtype))
+        check_rows_apart(axes)
+        return take_rows(cache, axes, rows)
 
     def _begin(
         self,

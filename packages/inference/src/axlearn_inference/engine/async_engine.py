@@ -92,6 +92,11 @@ class AsyncEngine:
         result: T = await asyncio.wrap_future(self._enqueue(lambda: function(self._engine)))
         return result
 
+    @property
+    def failed(self) -> bool:
+        """Whether it cannot go on."""
+        return self._failure is not None
+
     def stats(self) -> Stats:
         """See `Engine.stats`."""
         return self._engine.stats()

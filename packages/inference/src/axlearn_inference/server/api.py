@@ -104,7 +104,13 @@ class Api:
         return chat_page()
 
     async def _health(self, _: HttpRequest) -> Response:
-        status = "stopping" if self.draining else "starting" if self.served is None else "ready"
+        status = "ready"
+        if self.draining:
+            status = "stopping"
+        elif self.served is None:
+            status = "starting"
+        elif self.served.serving.failed:
+            status = "failed"
         return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
     async def _figures(self, _: HttpRequest) -> Response:

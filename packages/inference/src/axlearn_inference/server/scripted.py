@@ -56,6 +56,11 @@ class Scripted:
         self._running = self._waiting = 0
         self._closed = False
 
+    @property
+    def failed(self) -> bool:
+        """Whether it cannot go on."""
+        return False
+
     async def stream(self, request: Request) -> AsyncGenerator[Token, None]:
         """Yields the tokens of the answer."""
         if self._closed:

@@ -44,6 +44,11 @@ class Serving(Protocol):
         """
         ...
 
+    @property
+    def failed(self) -> bool:
+        """Whether it cannot go on, so that this process is to be replaced."""
+        ...
+
     def stats(self) -> Stats:
         """Returns how busy it is."""
         ...
