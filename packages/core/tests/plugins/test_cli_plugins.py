@@ -221,4 +221,4 @@ def test_hooks_lists_every_hook_with_its_plugins(axl):
     assert "acme-tools" in hooks["axlearn_commands"]["plugins"]
     assert hooks["axlearn_configure_trainer"]["role"] == "change"
     assert hooks["axlearn_run_started"]["signature"].endswith("(event: RunStarted) -> None")
-    assert len(hooks) == 17 + 5 + 1
+    assert len(hooks) == 18 + 5 + 1

@@ -68,7 +68,8 @@ class RunFinished:
     """No further step will be made.
 
     Attributes:
-        step: the last one.
+        step: the last one whose values have arrived; where a run failed, one or two later steps may
+            have been made.
         reason: "completed", "preempted" (SIGTERM), "interrupted" (Ctrl-C), or "failed: " and why.
     """
 
