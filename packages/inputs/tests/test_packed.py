@@ -1,6 +1,7 @@
 """Reading: the same order everywhere, exact resume, every target once, and what can be wrong."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ def test_a_new_iterator_goes_on_where_the_state_was_taken(make_input, done):
     second = make_input().batches()
     second.set_state(first.get_state())
     assert_same(take(second, 5), take(first, 5))
+
+
+def test_its_state_is_a_few_numbers_wherever_it_is(make_input):
+    batches = make_input().batches()
+    take(batches, 30)
+    assert len(json.dumps(batches.get_state())) < 200
 
 
 def test_one_epoch_has_every_target_exactly_once(make_input, texts):

@@ -40,16 +40,16 @@ def state():
     }
 
 
-def placed(tree, mesh):
-    shardings = {k: NamedSharding(mesh, PartitionSpec(*AXES[k])) for k in tree}
+def placed(tree, mesh, axes=AXES):
+    shardings = {k: NamedSharding(mesh, PartitionSpec(*axes[k])) for k in tree}
     return jax.device_put(tree, shardings)
 
 
-def like(tree, mesh):
+def like(tree, mesh, axes=AXES):
     def struct(x):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
-    return jax.tree.map(struct, placed(tree, mesh))
+    return jax.tree.map(struct, placed(tree, mesh, axes))
 
 
 def bits(tree):
@@ -101,6 +101,14 @@ def test_a_state_can_be_restored_onto_another_mesh(saved, at, to):
     restored = restore(saved(mesh=at), wanted)
     assert bits(restored) == bits(state())
     assert all(restored[name].sharding == wanted[name].sharding for name in AXES)
+
+
+def test_a_state_can_be_restored_by_other_sharding_rules(saved):
+    rules = {"table": (None, "fsdp"), "rows": (), "count": (), "mask": ("model",)}
+    mesh = make_mesh({"fsdp": 4, "model": 2})
+    restored = restore(saved(mesh={"fsdp": 4, "model": 2}), like(state(), mesh, rules))
+    assert bits(restored) == bits(state())
+    assert restored["table"].sharding.spec == PartitionSpec(None, "fsdp")
 
 
 def test_a_part_is_read_without_a_byte_of_the_rest(saved):
