@@ -1,9 +1,14 @@
-"""Every registered cache under its contract, each with the smallest example."""
+"""Every registered component under its contract, each with the smallest example."""
 
 import jax
 import numpy as np
 
-from axlearn_core.testing.contracts import LayerContract
+from axlearn_core.testing.contracts import (
+    CommandContract,
+    LayerContract,
+    NamedContract,
+    check_coverage,
+)
 from axlearn_inference.caches import Int8Cache, PagedCache, SlidingCache
 
 BATCH, HEADS, DIM = 4, 2, 4
@@ -35,3 +40,18 @@ class TestSlidingCache(OfCaches):
 class TestInt8Cache(OfCaches):
     def config(self):
         return Int8Cache.Config(**SIZES)
+
+
+class TestCommands(CommandContract):
+    distribution = "axlearn-inference"
+
+
+class TestHarness(NamedContract):
+    kind = "evaluator"
+    name = "axlearn-inference/lm-eval"
+
+
+def test_every_registered_component_is_under_contract(capsys):
+    report = check_coverage("axlearn-inference", globals().values())
+    with capsys.disabled():
+        print(f"\n{report}")
