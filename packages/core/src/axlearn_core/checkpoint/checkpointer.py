@@ -369,6 +369,8 @@ def restore_part(folder: Path, like: Any) -> Any:
 def _read(folder: Path, like: Any, *, whole: bool) -> Any:
     import orbax.checkpoint as ocp
 
+    # Checkpoints that Orbax has not written lack its notes to itself, of which it would warn.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     folder = folder.absolute()
     wanted = flatten_state(like)
     with ocp.Checkpointer(_handler()) as reader:
