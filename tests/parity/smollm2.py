@@ -38,10 +38,11 @@ def gguf_file() -> Path:
 
 def write_folder(folder: Path) -> Path:
     """Writes config, weights, tokenizer and chat template."""
+    path = gguf_file()
     import gguf
     from safetensors.numpy import save_file
 
-    reader = gguf.GGUFReader(gguf_file())
+    reader = gguf.GGUFReader(path)
     facts = {name: field.contents() for name, field in reader.fields.items()}
     heads = {
         "attn_q": facts["llama.attention.head_count"],
