@@ -333,7 +333,8 @@ def new_plugins(session: nox.Session) -> None:
             session.run("axl", "plugin", "new", f"acme-{kind}", "--kind", kind, silent=True)
         session.env.update(finding_wheels(session))
         editables = [word for kind in kinds for word in ("-e", f"./acme-{kind}[test]")]
-        session.install(*editables, "nox", "pytest-xdist")
+        # Experiments are what the new parts are shown in.
+        session.install(*editables, "axlearn-experiments", "nox", "pytest-xdist")
         session.run("pytest", *IN_TWO, str(ROOT / "tests/new_plugins"))
         session.run("nox", "--noxfile", "acme-layer/noxfile.py")
 
