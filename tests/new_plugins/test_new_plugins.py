@@ -18,13 +18,13 @@ every_kind = pytest.mark.parametrize("kind", TEMPLATES)
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Runs a command in a folder, and returns what it prints."""
+def run(kind, monkeypatch):
+    """Runs a command in the folder of a plugin, and returns what it prints."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # as many devices as a newcomer has
 
-    def run(program, *words, folder="."):
+    def run(program, *words):
         command = [SCRIPTS / program, *words]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=f"acme-{kind}", capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -38,20 +38,19 @@ def test_it_is_in_use_with_its_component(kind):
     assert [component.kind for component in plugin.components] == [kind]
 
 
-def test_they_pass_their_tests(run):
-    """All in one process, which has to import jax but once; their options are the same."""
-    said = run("pytest", "-v", "--import-mode=importlib", *(f"acme-{kind}" for kind in TEMPLATES))
-    for kind in TEMPLATES:
-        assert f"acme-{kind}/tests/test_plugin.py::test_axl_finds_nothing_to_mend PASSED" in said
+@every_kind
+def test_it_passes_its_tests(run):
+    assert " passed" in run("pytest")
 
 
 @every_kind
 def test_the_command_that_shows_it_at_work_runs(run, kind):
     program, *words = shlex.split(render(kind, f"acme-{kind}").use)
     assert program == "axl"
-    assert run(program, *words, folder=f"acme-{kind}")
+    assert run(program, *words)
 
 
+@pytest.mark.parametrize("kind", ["layer"])
 def test_axl_lists_all_of_them(run):
     listed = run("axl", "plugins")
     assert all(f"acme-{kind}" in listed for kind in TEMPLATES) and "failed" not in listed
