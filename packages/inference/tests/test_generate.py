@@ -125,7 +125,7 @@ def test_without_a_tokenizer_ids_are_all_there_is(model, greedy):
     mute = LanguageModel("mute", model.module, model.variables, None, "float32", model.vocab_size)
     found = complete(mute, requests())[0]
     assert (found.ids, found.text) == (greedy[0].ids, "")
-    with pytest.raises(UserError, match="without a tokenizer"):
+    with pytest.raises(UserError, match="has no tokenizer"):
         complete(mute, requests(stop=("a",)))
 
 

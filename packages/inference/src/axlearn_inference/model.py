@@ -7,9 +7,12 @@ from typing import Protocol, runtime_checkable
 
 import jax
 
+from axlearn_core.errors import UserError
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import Placement
 from axlearn_core.training.tokenizer import Tokenizer
+from axlearn_inference.request import Request
+from axlearn_inference.sampling import TOP
 
 
 @runtime_checkable
@@ -59,3 +62,13 @@ class LanguageModel:
     dtype: str
     vocab_size: int
     placement: Placement | None = None
+
+    def check(self, request: Request) -> None:
+        """Raises a UserError if the model cannot answer a request, whoever decodes it."""
+        strange = [token for token in request.prompt if not 0 <= token < self.vocab_size]
+        if strange:
+            raise UserError(f"ids must be from 0 to {self.vocab_size - 1}, got {strange[0]}")
+        if request.top_logprobs is not None and not 0 <= request.top_logprobs <= TOP:
+            raise UserError(f"top_logprobs (={request.top_logprobs}) must be from 0 to {TOP}")
+        if request.stop and self.tokenizer is None:
+            raise UserError(f"{self.name} has no tokenizer, so stop strings mean nothing")

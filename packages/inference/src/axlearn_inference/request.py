@@ -54,6 +54,12 @@ class Sampling:
             if not fits:
                 raise UserError(f"{name} (={getattr(self, name)}) must be {range_}")
 
+    @property
+    def penalises(self) -> bool:
+        """Whether the scores of a token depend on the text before it."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return penalties != (1, 0, 0)
+
 
 class Matcher(Protocol):
     """What a constraint allows one text next."""

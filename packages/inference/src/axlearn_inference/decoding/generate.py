@@ -14,7 +14,7 @@ from axlearn_core.errors import UserError
 from axlearn_inference.decoding.programs import CHUNK, Asked, Told, bucket, padded, programs_of
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import FinishReason, Request, Token
-from axlearn_inference.sampling import TOP, rules
+from axlearn_inference.sampling import rules
 from axlearn_inference.speculative import SpeculativeDecoder
 from axlearn_inference.text import TextStream
 
@@ -208,13 +208,7 @@ class _Row:
 
 
 def _check(request: Request, model: LanguageModel) -> None:
-    strange = [token for token in request.prompt if not 0 <= token < model.vocab_size]
-    if strange:
-        raise UserError(f"ids must be from 0 to {model.vocab_size - 1}, got {strange[0]}")
-    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= TOP:
-        raise UserError(f"top_logprobs (={request.top_logprobs}) must be from 0 to {TOP}")
-    if request.stop and model.tokenizer is None:
-        raise UserError("a model without a tokenizer writes no text that could hold a stop string")
+    model.check(request)
     if request.adapter is not None:
         raise UserError("generate does not know what to do with a request's adapter")
 
@@ -225,10 +219,7 @@ def _asked(requests: Sequence[Request], vocab_size: int) -> Asked:
     end_ids = np.full((len(requests), max(longest, 1)), -1, np.int32)
     for row, request in zip(end_ids, requests, strict=True):
         row[: len(request.end_ids)] = request.end_ids
-    penalised = any(
-        (each.repetition_penalty, each.presence_penalty, each.frequency_penalty) != (1.0, 0.0, 0.0)
-        for each in samplings
-    )
+    penalised = any(each.penalises for each in samplings)
     in_prompt = None
     if penalised:
         seen = np.zeros((len(requests), vocab_size), bool)

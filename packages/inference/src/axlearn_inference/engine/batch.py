@@ -35,7 +35,7 @@ def draw_inputs(
     index = np.zeros(rows, np.int32)
     index[: len(works)] = [work.sequence.text_length for work in works]
     in_prompt = counts = mask = None
-    if any(_penalises(sampling) for sampling in samplings):
+    if any(sampling.penalises for sampling in samplings):
         in_prompt = np.zeros((rows, vocab_size), bool)
         counts = np.zeros((rows, vocab_size), np.int32)
         for row, work in enumerate(works):
@@ -58,11 +58,3 @@ def token_of(token: int, told: Drawn | None, row: int, top_logprobs: int | None)
         return Token(token)
     pairs = zip(told.top_tokens[row].tolist(), told.top_logprobs[row].tolist(), strict=True)
     return Token(token, float(told.logprob[row]), tuple(pairs)[:top_logprobs])
-
-
-def _penalises(sampling: Sampling) -> bool:
-    return (
-        sampling.repetition_penalty != 1
-        or sampling.presence_penalty != 0
-        or sampling.frequency_penalty != 0
-    )

@@ -25,7 +25,7 @@ from axlearn_inference.engine.sequence import Sequence
 from axlearn_inference.errors import DeadlineExceeded, EngineError
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Token
-from axlearn_inference.sampling import TOP, Drawn
+from axlearn_inference.sampling import Drawn
 from axlearn_inference.text import TextStream
 
 
@@ -348,13 +348,7 @@ def _check_request(request: Request, model: LanguageModel, max_length: int) -> N
             f"the prompt has {len(request.prompt)} tokens, and prompt and text have at most "
             f"{max_length} (max_length)"
         )
-    strange = [token for token in request.prompt if not 0 <= token < model.vocab_size]
-    if strange:
-        raise UserError(f"ids must be from 0 to {model.vocab_size - 1}, got {strange[0]}")
-    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= TOP:
-        raise UserError(f"top_logprobs (={request.top_logprobs}) must be from 0 to {TOP}")
-    if request.stop and model.tokenizer is None:
-        raise UserError(f"{model.name} has no tokenizer, so stop strings mean nothing")
+    model.check(request)
 
 
 def _num_pages(cfg: Engine.Config, model: LanguageModel) -> int:

@@ -103,7 +103,9 @@ class SpeculativeDecoder:
             draft=self.draft.init(*size),
             last=jnp.asarray(ids[np.arange(len(prompts)), lengths - 1]),
             made=jnp.zeros(len(prompts), jnp.int32),
-            penalized=self._penalized(prompts) if any(map(_has_penalties, samplings)) else None,
+            penalized=self._penalized(prompts)
+            if any(each.penalises for each in samplings)
+            else None,
         )
         variables = self.target.variables, self.draft.variables
         begun = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
@@ -200,14 +202,6 @@ def _at_each_place(
     rules = jax.tree.map(of_places, rules)
     flat = probabilities(logits.reshape(-1, vocab), rules, penalized)
     return flat.reshape(batch, places, vocab)
-
-
-def _has_penalties(sampling: Sampling) -> bool:
-    return (
-        sampling.repetition_penalty != 1
-        or sampling.presence_penalty != 0
-        or sampling.frequency_penalty != 0
-    )
 
 
 def _check_vocabularies(target: LanguageModel, draft: Draft) -> None:
