@@ -38,11 +38,12 @@ def ours(batches: list[int], prompt: int, tokens: int, repeats: int) -> None:
     from workloads import SIZES, workload
 
     from axlearn_inference import LanguageModel, Request, Sampling, generate
+    from axlearn_inference.unrolling import unrolled
 
     module = workload("small").model.instantiate(name="model")
     variables = jax.jit(module.initialize)(jax.random.key(0))
     vocab = SIZES["small"]["V"]
-    model = LanguageModel("small", module, variables, None, "float32", vocab)
+    model = unrolled(LanguageModel("small", module, variables, None, "float32", vocab))
     rng = np.random.default_rng(1)
     for batch in batches:
         requests = [

@@ -20,6 +20,7 @@ import numpy as np
 
 from axlearn_inference import LanguageModel, Request, Sampling, generate
 from axlearn_inference.engine import Engine
+from axlearn_inference.unrolling import unrolled
 from axlearn_layers.families import llama
 
 SIZES = {
@@ -33,7 +34,7 @@ GREEDY = Sampling(temperature=0)
 def language_model(size: str) -> LanguageModel:
     module = llama(vocab_size=VOCAB, **SIZES[size]).instantiate()
     variables = jax.jit(module.initialize)(jax.random.key(0))
-    return LanguageModel(size, module, variables, None, "float32", VOCAB)
+    return unrolled(LanguageModel(size, module, variables, None, "float32", VOCAB))
 
 
 def requests(count: int, longest: int, seed: int) -> list[Request]:

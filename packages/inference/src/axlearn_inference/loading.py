@@ -29,6 +29,7 @@ from axlearn_core.training.step import cast_floats
 from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_core.training.trainer import Trainer
 from axlearn_inference.model import Generating, LanguageModel
+from axlearn_inference.unrolling import unrolled
 
 _logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def load_checkpoint(
     specs = model.parameter_specs()
     placement = _placement(config, specs)
     variables = _variables(checkpoint.path, config, specs, placement, dtype)
-    return LanguageModel(
+    loaded = LanguageModel(
         name=checkpoint.path.parents[1].resolve().name,
         module=model,
         variables=variables,
@@ -101,6 +102,7 @@ def load_checkpoint(
         vocab_size=_vocab_size(model, variables, dtype),
         placement=placement if placement.mesh.size > 1 else None,
     )
+    return unrolled(loaded)
 
 
 def _vocab_size(model: Generating, variables: Tree, dtype: str) -> int:

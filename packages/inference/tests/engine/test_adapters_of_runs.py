@@ -53,9 +53,10 @@ def test_the_adapter_of_a_run_fills_a_place(tmp_path, monkeypatch):
     for name in own:
         held = read_array(folder, arrays[name])
         assert held.any()
-        leaf = adapters.variables
-        for key in name.split("."):
-            leaf = leaf[key]
-        filled = np.asarray(leaf)[:, place]  # [layers, places, rank, ...]
-        np.testing.assert_array_equal(filled[:, :2], held * 3)  # alpha / rank
-        assert not filled[:, 2:].any()
+        for number, layer in enumerate(held):
+            leaf = adapters.variables
+            for key in name.replace("layer.", f"layer{number}.").split("."):
+                leaf = leaf[key]
+            filled = np.asarray(leaf)[place]  # [rank, ...]
+            np.testing.assert_array_equal(filled[:2], layer * 3)  # alpha / rank
+            assert not filled[2:].any()

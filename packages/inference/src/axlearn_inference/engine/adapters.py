@@ -21,6 +21,7 @@ from axlearn_core.module.context import Tree
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.saved_run import saved_config
 from axlearn_inference.model import Generating, LanguageModel
+from axlearn_inference.unrolling import unrolled, unrolled_config, unrolled_state
 from axlearn_layers import LoRA, MultiLoRA, Projection
 from axlearn_layers.adapter import Adapter
 
@@ -49,8 +50,9 @@ class Adapters:
     def __init__(self, model: LanguageModel, *, places: int = 4, rank: int = 16):
         if places < 1:
             raise ConfigError(f"places (={places}) must be at least 1")
-        assert isinstance(model.module, Module)
-        cfg = model.module.config.clone()
+        # The caller keeps its own tree of the same arrays.
+        model = unrolled(with_fields(model, variables=jax.tree.map(lambda x: x, model.variables)))
+        cfg = cast(Module, model.module).config.clone()
         around = partial(MultiLoRA.default_config().set, num_adapters=places, rank=rank)
         # Each adapter's own alpha / rank goes into its B.
         replace(cfg, Projection, lambda old: around(inner=old, alpha=float(rank)))
@@ -146,6 +148,8 @@ class Adapters:
     ) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
         """Returns A and B of each projection that is changed, as they go into a place."""
         changes = {}
+        state = unrolled_state(module, _nested(arrays))
+        module = unrolled_config(module.config).instantiate(name=module.name)
         for path, lora in _within(module, Adapter):
             if type(lora) is not LoRA:
                 raise UserError(
@@ -154,14 +158,15 @@ class Adapters:
                 )
             if path not in self._projections:
                 raise UserError(f"the adapter changes {path}, which {self.model.name} has not")
-            if f"{path}.a" not in arrays or f"{path}.b" not in arrays:
+            own = _at(state, path)
+            if "a" not in own or "b" not in own:
                 raise UserError(f"the adapter's arrays lack {path}.a or {path}.b")
             if lora.config.rank > self._rank:
                 raise UserError(
                     f"{path} has rank {lora.config.rank}, and places are for a rank of at most "
                     f"{self._rank}; raise it"
                 )
-            a, b = np.asarray(arrays[f"{path}.a"]), np.asarray(arrays[f"{path}.b"])
+            a, b = np.asarray(own["a"]), np.asarray(own["b"])
             changes[path] = self._fitted(path, "a", a), self._fitted(path, "b", b * lora.scale)
         if not changes:
             raise UserError(f"{type(module).__name__} has no LoRA around any of its projections")
@@ -223,7 +228,20 @@ def _within(module: Module, kind: type[Module], path: str = "") -> Iterator[tupl
             yield from _within(child, kind, here)
 
 
+def _nested(arrays: Mapping[str, Any]) -> Tree:
+    """Returns a tree of arrays that have paths."""
+    tree: Tree = {}
+    for path, array in arrays.items():
+        *above, name = path.split(".")
+        node = tree
+        for each in above:
+            node = node.setdefault(each, {})
+        node[name] = array
+    return tree
+
+
 def _at(tree: Tree, path: str) -> Tree:
+    """Returns the part of a tree below a path; nothing if it has none."""
     for name in path.split("."):
-        tree = tree[name]
+        tree = tree.get(name, {})
     return tree
