@@ -37,7 +37,7 @@ def test_many_requests_have_the_texts_of_one_by_one(make_engine, greedy, finish_
 
 def test_preempted_requests_have_the_texts_of_one_by_one(make_engine, greedy, finish_all):
     engine = make_engine()
-    assert engine._scheduler.pool.take(28)  # 12 are left; a pool of another size compiles anew
+    assert engine._scheduler.pool.take(31)  # 9 are left; a pool of another size compiles anew
     asked = {engine.submit(each): each for each in requests(12, seed=1) if len(each.prompt) < 25}
     texts = finish_all(engine)
     assert engine.stats().preemptions > 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Rows
 import numpy as np
 from numpy.typing import NDArray
 
-from axlearn_inference.engine.programs import DrawOptions, StepInputs
+from axlearn_inference.engine.programs import END_IDS, DrawOptions, Goal, StepInputs
 from axlearn_inference.engine.scheduler import Work
 from axlearn_inference.request import Sampling, Token
 from axlearn_inference.sampling import Drawn
@@ -50,6 +50,35 @@ def draw_inputs(
                 work.sequence.matcher.fill_mask(mask[row])
     samplings += [GREEDY] * (rows - len(works))
     return tuple(samplings), index, DrawOptions(in_prompt, counts, mask)
+
+
+def by_rules_alone(works: Rows[Work]) -> bool:
+    """Whether the next tokens need nothing of the host: all are texts, without further wishes."""
+    return all(
+        work.length == 1
+        and work.draws
+        and work.sequence.matcher is None
+        and work.sequence.request.top_logprobs is None
+        and not work.sequence.request.sampling.penalises
+        for work in works
+    )
+
+
+def goal_of(works: Rows[Work], rows: int, tokens: int, hurry: bool) -> Goal:
+    """Returns when to come back; see `Goal`."""
+    goal = Goal(
+        index=np.zeros(rows, np.int32),
+        left=np.zeros(rows, np.int32),
+        end_ids=np.full((rows, END_IDS), -1, np.int32),
+        tokens=np.int32(tokens),
+        hurry=np.bool_(hurry),
+    )
+    for row, (sequence, _, _) in enumerate(works):
+        goal.index[row] = sequence.text_length
+        goal.left[row] = sequence.limit - len(sequence.ids)
+        ends = sequence.request.end_ids[:END_IDS]
+        goal.end_ids[row, : len(ends)] = ends
+    return goal
 
 
 def token_of(token: int, told: Drawn | None, row: int, top_logprobs: int | None) -> Token:

@@ -32,12 +32,19 @@ class Buckets:
         self._prefill_tokens = prefill_tokens
         self._pages = sizes_up_to(-(-max_length // page_size), 4, smallest=4)
 
-    def all(self) -> list[Shape]:
-        """Returns every shape that `fit` may return."""
-        calls = [(rows, 1) for rows in self._slots]
+    def steps(self) -> list[Shape]:
+        """Returns every shape that `fit` may return for one step.
+
+        One id per row is padded to all slots: what `decode` cannot do is rare.
+        """
+        calls = [(self._slots[-1], 1)]
         for ids in self._ids:
             calls += [(rows, ids) for rows in sorted({1, self.most_rows(ids)})]
         return [Shape(rows, ids, pages) for rows, ids in calls for pages in self._pages]
+
+    def decoding(self) -> list[Shape]:
+        """Returns every shape that `fit` may return for decoding."""
+        return [Shape(rows, 1, pages) for rows in self._slots for pages in self._pages]
 
     def ids(self, count: int) -> int:
         """Returns to how many ids so many are padded."""
@@ -48,9 +55,11 @@ class Buckets:
         most = self._slots[-1]
         return most if ids == 1 else max(1, min(most, self._prefill_tokens // ids))
 
-    def fit(self, rows: int, ids: int, pages: int) -> Shape:
+    def fit(self, rows: int, ids: int, pages: int, *, decoding: bool = False) -> Shape:
         """Returns the smallest shape for so many rows, at most `most_rows(ids)`."""
-        sizes = self._slots if ids == 1 else sorted({1, self.most_rows(ids)})
+        sizes = [self._slots[-1]] if ids == 1 else sorted({1, self.most_rows(ids)})
+        if decoding:
+            sizes = self._slots
         return Shape(_smallest(sizes, rows), ids, _smallest(self._pages, pages))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,12 +16,19 @@ from axlearn_core.config import ConfigError, Configurable
 from axlearn_core.errors import UserError
 from axlearn_core.training.compile_cache import use_compile_cache
 from axlearn_inference.engine.adapters import Adapters
-from axlearn_inference.engine.batch import draw_inputs, fill_inputs, token_of
+from axlearn_inference.engine.batch import (
+    GREEDY,
+    by_rules_alone,
+    draw_inputs,
+    fill_inputs,
+    goal_of,
+    token_of,
+)
 from axlearn_inference.engine.buckets import Buckets, Shape
 from axlearn_inference.engine.handover import Contents, Handover
 from axlearn_inference.engine.pages import PagePool
 from axlearn_inference.engine.paging import bytes_per_page, paged
-from axlearn_inference.engine.programs import Programs, StepInputs, unused_inputs
+from axlearn_inference.engine.programs import MOST_TOKENS, Programs, StepInputs, unused_inputs
 from axlearn_inference.engine.scheduler import Scheduler, Work
 from axlearn_inference.engine.sequence import Sequence
 from axlearn_inference.errors import DeadlineExceeded, EngineError
@@ -69,6 +78,8 @@ class Engine(Configurable):
         memory: float = 0.9  # fraction of what the device has left, for pages
         prefill_tokens: int = 256  # of prompts, read in one iteration
         queue_size: int = 128  # requests that may wait
+        # Seconds for which a token may be held back, so that one call decodes several.
+        max_delay: float = 0.05
         compile_cache: str | None = None  # folder of compiled programs, for the next start
 
     def __init__(
@@ -113,11 +124,16 @@ class Engine(Configurable):
         self._sequences: dict[int, Sequence] = {}
         self._arrived = 0
         self._computed = self._tokens = 0
+        self._token_seconds = math.inf  # that decoding took lately, for a token of each text
 
     def compile_ahead(self) -> None:
         """Compiles all that requests may need, which otherwise happens when it is needed."""
-        shapes = [self._unused(shape) for shape in self._buckets.all()]
-        self._programs.compile_steps(self._variables, self._cache, shapes)
+        self._programs.compile_all(
+            self._variables,
+            self._cache,
+            map(self._unused, self._buckets.steps()),
+            map(self._unused, self._buckets.decoding()),
+        )
 
     def submit(self, request: Request, *, timeout: float | None = None) -> int:
         """Lets a request wait for its turn.
@@ -146,7 +162,8 @@ class Engine(Configurable):
             Handles and their next tokens, of which the last has a `finish`; or why it ended
             before.
         """
-        plan = self._scheduler.plan(self._clock())
+        began = self._clock()
+        plan = self._scheduler.plan(began, self._most_tokens())
         outcomes: list[tuple[int, Token | EngineError]] = []
         for sequence in plan.expired:
             del self._sequences[sequence.number]
@@ -154,10 +171,12 @@ class Engine(Configurable):
         for sequence in plan.placed:
             self._place(sequence)
         # All calls are under way before the first result is waited for.
-        drawn = [(works, self._call(works)) for works in self._calls(plan.work)]
-        for works, result in drawn:
-            if result is not None:
-                outcomes += self._collect(works, result)
+        results = [self._call(works, plan.tokens) for works in self._calls(plan.work)]
+        for result in results:
+            outcomes += result()
+        if plan.work and by_rules_alone(plan.work):
+            longest = max(collections.Counter(handle for handle, _ in outcomes).values())
+            self._token_seconds = (self._clock() - began) / longest
         return outcomes
 
     def cancel(self, handle: int) -> None:
@@ -291,20 +310,46 @@ class Engine(Configurable):
             for begin in range(0, len(group), size):
                 yield group[begin : begin + size]
 
-    def _call(self, works: list[Work]) -> Drawn | None:
-        """Computes ids, and draws if a token follows any of them. Waits for neither."""
-        size = self.config.page_size
-        pages = max(-(-(work.sequence.computed + work.length) // size) for work in works)
-        ids = self._buckets.ids(works[0].length)
-        inputs = self._unused(self._buckets.fit(len(works), ids, pages))
-        fill_inputs(inputs, works)
-        if inputs.adapters is not None and self.adapters is not None:
-            for row, work in enumerate(works):
-                inputs.adapters[row] = self.adapters.place(work.sequence.request.adapter)
+    def _most_tokens(self) -> int:
+        """Returns how many tokens of a text may come at once, by how long they took lately."""
+        most = self.config.max_delay / max(self._token_seconds, 1e-6)
+        return max(1, min(MOST_TOKENS, int(most)))
+
+    def _call(self, works: list[Work], tokens: int) -> Callable[[], Iterable[tuple[int, Token]]]:
+        """Computes ids, and what follows them. Waits for nothing: what it returns does."""
+        if by_rules_alone(works):
+            return partial(self._collect_texts, works, *self._decode(works, tokens))
+        drawn = self._step(works)
+        return tuple if drawn is None else partial(self._collect, works, drawn)
+
+    def _decode(self, works: list[Work], tokens: int) -> tuple[jax.Array, jax.Array]:
+        """Lets texts go on by so many tokens, less if they end; see `programs.decode`."""
+        inputs = self._inputs(works, tokens, decoding=True)
+        rows = inputs.ids.shape[0]
+        samplings = [work.sequence.request.sampling for work in works]
+        samplings += [GREEDY] * (rows - len(works))
+        goal = goal_of(works, rows, tokens, hurry=bool(self._scheduler.waiting))
+        drawn, made, self._cache = self._programs.decode(
+            self._variables, self._cache, inputs, tuple(samplings), goal
+        )
+        return drawn, made
+
+    def _collect_texts(
+        self, works: list[Work], drawn: jax.Array, made: jax.Array
+    ) -> Iterator[tuple[int, Token]]:
+        """Waits for several tokens of each text, and adds those before its end."""
+        for step in np.asarray(drawn)[: int(made)].tolist():
+            for work, token in zip(works, step, strict=False):  # there are more rows than texts
+                if work.sequence.slot is not None:
+                    self._note(work)
+                    yield self._append(work.sequence, Token(token))
+
+    def _step(self, works: list[Work]) -> Drawn | None:
+        """Computes ids, and draws if a token follows any of them."""
+        inputs = self._inputs(works, 1)
         logits, self._cache = self._programs.step(self._variables, self._cache, inputs)
         for work in works:
-            self._scheduler.computed(work)
-            self._computed += work.length
+            self._note(work)
         if not any(work.draws for work in works):
             return None
         # What constraints allow is found out while the device computes the scores.
@@ -319,11 +364,36 @@ class Engine(Configurable):
         for row, (sequence, _, draws) in enumerate(works):
             if not draws:
                 continue
-            self._tokens += 1
-            token = sequence.append(token_of(ids[row], told, row, sequence.request.top_logprobs))
-            if token.finish is not None:
-                self.cancel(sequence.number)
-            yield sequence.number, token
+            token = token_of(ids[row], told, row, sequence.request.top_logprobs)
+            yield self._append(sequence, token)
+
+    def _note(self, work: Work) -> None:
+        """Takes note that the cache holds these ids from now on."""
+        self._scheduler.computed(work)
+        self._computed += work.length
+
+    def _append(self, sequence: Sequence, drawn: Token) -> tuple[int, Token]:
+        """Adds a token to a text, which may end by it."""
+        self._tokens += 1
+        token = sequence.append(drawn)
+        if token.finish is not None:
+            self.cancel(sequence.number)
+        return sequence.number, token
+
+    def _inputs(self, works: list[Work], tokens: int, *, decoding: bool = False) -> StepInputs:
+        """Returns what a call reads after which each sequence has up to `tokens` more."""
+        size = self.config.page_size
+        pages = max(
+            min(-(-(sequence.computed + length + tokens - 1) // size), len(sequence.pages))
+            for sequence, length, _ in works
+        )
+        ids = self._buckets.ids(works[0].length)
+        inputs = self._unused(self._buckets.fit(len(works), ids, pages, decoding=decoding))
+        fill_inputs(inputs, works)
+        if inputs.adapters is not None and self.adapters is not None:
+            for row, work in enumerate(works):
+                inputs.adapters[row] = self.adapters.place(work.sequence.request.adapter)
+        return inputs
 
     def _unused(self, shape: Shape) -> StepInputs:
         return unused_inputs(
@@ -338,6 +408,8 @@ def _check(cfg: Engine.Config) -> None:
     for name in ("slots", "max_length", "page_size", "prefill_tokens", "queue_size"):
         if getattr(cfg, name) < 1:
             raise ConfigError(f"{name} (={getattr(cfg, name)}) must be at least 1")
+    if cfg.max_delay < 0:
+        raise ConfigError(f"max_delay (={cfg.max_delay}) is in seconds, and cannot be negative")
     if not 0 < cfg.memory <= 1:
         raise ConfigError(f"memory (={cfg.memory}) is a fraction, above 0 and at most 1")
 

@@ -1,4 +1,8 @@
-"""The two programs of an engine, compiled for each shape: the model's step, and drawing."""
+"""The programs of an engine, compiled for each shape.
+
+The model's step, and drawing after it; or both several times over, for texts that go on by their
+rules alone, so that the host has nothing to do between their tokens.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,12 @@ from axlearn_inference.sampling import Drawn, Rules, draw, rules
 
 Array = Any  # of jax, numpy, or only its shape
 
+MOST_TOKENS = 16
+"""Of a text, drawn by one call of `decode`."""
+
+END_IDS = 4
+"""How many of a request's end ids `decode` knows; after others it goes on for nothing."""
+
 
 class StepInputs(NamedTuple):
     """What one call of the model reads. Rows that are not used have a slot that does not exist."""
@@ -44,6 +54,16 @@ class DrawOptions(NamedTuple):
     in_prompt: Array | None  # [rows, vocab] bool
     counts: Array | None  # [rows, vocab] int32
     mask: Array | None  # [rows, vocab / 32] int32
+
+
+class Goal(NamedTuple):
+    """When decoding comes back to the host. All of it is data: nothing is compiled for it."""
+
+    index: Array  # [rows] int32, how many tokens each text has
+    left: Array  # [rows] int32, how many more it may have
+    end_ids: Array  # [rows, END_IDS] int32, after which it has no more; -1 fills rows up
+    tokens: Array  # [] int32, of each text, at most MOST_TOKENS
+    hurry: Array  # [] bool, whether to come back when one text has ended, not only when all have
 
 
 def unused_inputs(shape: Shape, *, slots: int, num_pages: int, adapters: bool) -> StepInputs:
@@ -95,6 +115,46 @@ def step(
     return logits[:, 0], put_rows(cache, axes, inputs.slots, own)
 
 
+def decode(
+    module: Generating,
+    axes: RowAxes,
+    placement: Placement | None,
+    variables: Tree,
+    cache: Tree,
+    inputs: StepInputs,
+    rules: Rules,
+    goal: Goal,
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """Decodes by `step` and `draw`, from inputs of one id per row, until a goal is reached.
+
+    Returns:
+        Tokens, [MOST_TOKENS, rows] int32; how many there are of each row: the rest means nothing,
+        and neither does what follows a text's end; and the cache of all tokens but the last.
+    """
+
+    def goes_on(carry: Any) -> jax.Array:
+        _, _, _, ended, made = carry
+        used = inputs.lengths > 0
+        comes_back = jnp.where(goal.hurry, (used & ended).any(), (ended | ~used).all())
+        more: jax.Array = (made < goal.tokens) & ~comes_back
+        return more
+
+    def body(carry: Any) -> Any:
+        cache, ids, tokens, ended, made = carry
+        now = inputs._replace(ids=ids, starts=inputs.starts + made * inputs.lengths)
+        logits, cache = step(module, axes, placement, variables, cache, now)
+        token = draw(logits, rules, goal.index + made).token
+        made += 1
+        ended |= (token[:, None] == goal.end_ids).any(axis=-1) | (made >= goal.left)
+        return cache, token[:, None], tokens.at[made - 1].set(token), ended, made
+
+    rows = inputs.ids.shape[0]
+    tokens, ended = jnp.zeros((MOST_TOKENS, rows), jnp.int32), jnp.zeros(rows, bool)
+    begin = (cache, jnp.asarray(inputs.ids), tokens, ended, jnp.int32(0))
+    cache, _, tokens, _, made = jax.lax.while_loop(goes_on, body, begin)
+    return tokens, made, cache
+
+
 class Programs:
     """Compiled programs by the shapes of their inputs. What is not there is compiled at first use.
 
@@ -111,6 +171,7 @@ class Programs:
         self._vocab_size = vocab_size
         self._step = jax.jit(partial(step, module, axes, placement), donate_argnums=1)
         self._draw = jax.jit(_draw)
+        self._decode = jax.jit(partial(decode, module, axes, placement), donate_argnums=1)
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._rules: dict[tuple[Sampling, ...], Rules] = {}
 
@@ -118,13 +179,27 @@ class Programs:
         """How many programs there are."""
         return len(self._compiled)
 
-    def compile_steps(self, variables: Tree, cache: Tree, inputs: Iterable[StepInputs]) -> None:
-        """Compiles the step for inputs of these shapes, side by side, and all ways of drawing."""
+    def compile_all(
+        self,
+        variables: Tree,
+        cache: Tree,
+        steps: Iterable[StepInputs],
+        decoding: Iterable[StepInputs],
+    ) -> None:
+        """Compiles, side by side, for inputs of these shapes, and all ways of drawing after steps.
+
+        Args:
+            variables, cache: as calls have them.
+            steps: inputs of `step`.
+            decoding: inputs of `decode`.
+        """
         calls: list[Callable[[], object]] = []
         rows = set()
-        for each in inputs:
+        for each in steps:
             calls.append(partial(self._compile_step, variables, cache, each))
             rows.add(each.ids.shape[0])
+        for each in decoding:
+            calls.append(partial(self._compile_decode, variables, cache, each))
         for count in sorted(rows):
             for penalised in (False, True):
                 for masked in (False, True):
@@ -154,6 +229,20 @@ class Programs:
         drawn: Drawn = compiled(logits, self._rules_of(samplings), index, options)
         return drawn
 
+    def decode(
+        self,
+        variables: Tree,
+        cache: Tree,
+        inputs: StepInputs,
+        samplings: tuple[Sampling, ...],
+        goal: Goal,
+    ) -> tuple[jax.Array, jax.Array, Tree]:
+        """See `decode`; the cache that comes in is used up."""
+        result: tuple[jax.Array, jax.Array, Tree] = self._compile_decode(variables, cache, inputs)(
+            variables, cache, inputs, self._rules_of(samplings), goal
+        )
+        return result
+
     def _rules_of(self, samplings: tuple[Sampling, ...]) -> Rules:
         """The same rows mostly come again."""
         found = self._rules.get(samplings)
@@ -167,6 +256,24 @@ class Programs:
         key = (*inputs.ids.shape, inputs.table.shape[1])
         if key not in self._compiled:
             self._compiled[key] = self._step.lower(variables, cache, inputs).compile()
+        return self._compiled[key]
+
+    def _compile_decode(
+        self, variables: Tree, cache: Tree, inputs: StepInputs
+    ) -> Callable[..., Any]:
+        rows = inputs.ids.shape[0]
+        key = ("decode", rows, inputs.table.shape[1])
+        if key not in self._compiled:
+            goal = Goal(
+                index=_shaped(np.int32, rows),
+                left=_shaped(np.int32, rows),
+                end_ids=_shaped(np.int32, rows, END_IDS),
+                tokens=_shaped(np.int32),
+                hurry=_shaped(bool),
+            )
+            by_rules = rules([Sampling()] * rows, self._vocab_size)
+            lowered = self._decode.lower(variables, cache, inputs, by_rules, goal)
+            self._compiled[key] = lowered.compile()
         return self._compiled[key]
 
     def _compile_draw(self, rows: int, penalised: bool, masked: bool) -> Callable[..., Any]:

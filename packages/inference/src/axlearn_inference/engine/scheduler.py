@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     work: list[Work]
     placed: list[Sequence]  # whose `carried` contents their pages must get before
     expired: list[Sequence]  # dropped, since their deadline is over
+    tokens: int = 1  # that each sequence may draw; of more than one there are pages for all of them
 
 
 class Scheduler:
@@ -65,8 +66,13 @@ class Scheduler:
             raise QueueFull(f"{len(self.waiting)} requests are waiting already; try again later")
         self.waiting.append(sequence)
 
-    def plan(self, now: float = 0.0) -> Plan:
-        """Decides what this iteration computes, and takes the pages for that."""
+    def plan(self, now: float = 0.0, tokens: int = 1) -> Plan:
+        """Decides what this iteration computes, and takes the pages for that.
+
+        Args:
+            now: seconds, for deadlines.
+            tokens: that each sequence may go on by, at most, if no prompt is read meanwhile.
+        """
         plan = Plan([], [], self._expire(now))
         self._continue(plan)
         budget = self.prefill_tokens
@@ -79,7 +85,9 @@ class Scheduler:
             if sequence.carried is not None:
                 plan.placed.append(sequence)
             budget -= self._read(sequence, budget, plan)
-        return plan
+        if any(work.length > 1 for work in plan.work):
+            return plan
+        return plan._replace(tokens=self._reserve(plan.work, tokens))
 
     def computed(self, work: Work) -> None:
         """Takes note that the cache holds these ids from now on."""
@@ -111,6 +119,22 @@ class Scheduler:
                     break
             else:
                 plan.work.append(Work(sequence, 1, draws=True))
+
+    def _reserve(self, works: list[Work], tokens: int) -> int:
+        """Takes pages for so many tokens of each sequence, or returns how many there is room for.
+
+        What is left of fewer tokens than that needs no pages. Nobody is put back for it.
+        """
+        for sequence, _, _ in works:
+            wanted = min(tokens, sequence.limit - len(sequence.ids))
+            missing = self._pages_of(sequence.computed + wanted) - len(sequence.pages)
+            taken = self.pool.take(missing) if missing > 0 else None
+            if taken is not None:
+                sequence.pages += taken[0]
+            room = len(sequence.pages) * self.pool.page_size - sequence.computed
+            if room < wanted:
+                tokens = room
+        return tokens
 
     def _read(self, sequence: Sequence, budget: int, plan: Plan) -> int:
         count = min(budget, sequence.missing)
