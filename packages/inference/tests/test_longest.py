@@ -97,4 +97,4 @@ def test_scores_are_those_of_a_whole_forward_pass(short, scores):
 @pytest.mark.parametrize(("trained", "longest"), [(None, 18), (10, 10), (30, 18)])
 def test_the_shorter_of_training_and_table_counts(short, trained, longest):
     model = LanguageModel("a", short.module, {}, None, "float32", VOCAB, max_length=trained)
-    assert model.max_length == longest
+    assert model.max_length == longest == model.room((1, 2)) + 2
