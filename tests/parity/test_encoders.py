@@ -1,19 +1,26 @@
 """BERT and T5 compute what transformers computes with the same weights, in float32."""
 
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers as hf
 
-from axlearn_core.module import functional
+from axlearn_core import _plugin as core
+from axlearn_core.cli.main import main
+from axlearn_core.testing.registries import isolated_registry
+from axlearn_huggingface import _plugin as huggingface
 from axlearn_huggingface import families as weights
+from axlearn_huggingface.importing import import_folder
+from axlearn_inference import LanguageModel, Request, Sampling, complete
+from axlearn_inference import _plugin as inference
+from axlearn_layers import _plugin as layers
 from axlearn_layers import families as ours
 
 VOCAB, DIM, LAYERS, HEADS, HIDDEN, CLASSES = 101, 48, 3, 6, 80, 5
-LENGTH, MEMORY = 21, 30
+LENGTH, MEMORY, END = 21, 30, 1
+PLUGINS = (core, huggingface, inference, layers)
 
 
 def bert_sizes():
@@ -160,25 +167,54 @@ def test_t5_logits_are_equal_with_a_padded_encoder(t5):
 
 
 def test_t5_decodes_what_transformers_decodes(t5):
-    batch, theirs = t5_batch()
-    cfg = dict(max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=None)
-    ids = torch.zeros((2, 1), dtype=torch.long)
-    expected = t5.theirs.generate(**theirs | {"decoder_input_ids": ids}, **cfg).numpy()
+    _, theirs = t5_batch()
+    real = theirs["attention_mask"].sum(1)
+    prompts = [tuple(row[:n].tolist()) for row, n in zip(theirs["input_ids"], real, strict=True)]
+    model = LanguageModel("t5", t5.ours, t5.state, None, "float32", VOCAB)
+    inputs = {name: theirs[name] for name in ("input_ids", "attention_mask")}
+    options = {"max_new_tokens": 8, "eos_token_id": END, "pad_token_id": 0, "do_sample": False}
 
-    @partial(jax.jit, static_argnums=0)
-    def compiled(method, state, *inputs):
-        return functional(t5.ours, state=state, prng_key=None, inputs=inputs, method=method)[0]
+    greedy = Sampling(temperature=0, repetition_penalty=1.5)
+    found = complete(model, [Request(each, 8, greedy, end_ids=(END,)) for each in prompts])
+    expected = t5.theirs.generate(**inputs, **options, repetition_penalty=1.5)
+    assert [each.ids for each in found] == [until_end(row) for row in expected]
 
-    def run(method, *inputs):
-        return compiled(method, t5.state, *inputs)
 
-    memory = run("encode", batch)
-    found, cache = [np.zeros((2, 1), np.int64)], t5.ours.init_cache(2, 9)
-    for step in range(8):
-        read = (None, memory) if step == 0 else ()
-        logits, cache = run("extend", found[-1], cache, *read)
-        found.append(np.asarray(logits[:, -1:].argmax(-1)))
-    np.testing.assert_array_equal(np.concatenate(found, axis=1), expected)
+def until_end(row):
+    """The ids after the start id, up to the end id, behind which there is padding."""
+    ids = row[1:].tolist()
+    return ids[: ids.index(END) + 1] if END in ids else ids
+
+
+def test_an_imported_t5_answers_a_text(make_pair, tmp_path_factory, capfd):
+    pair = made(t5_first, make_pair, tmp_path_factory)
+    folder, run = pair.directory / "published", pair.directory / "run"
+    tokenizer = words()
+    tokenizer.save_pretrained(folder)
+    inputs = tokenizer("w9 w17 w40", return_tensors="pt")
+    assert inputs["input_ids"].tolist() == [[9, 17, 40, END]]
+    options = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": END, "num_beams": 3}
+    ids = pair.theirs.generate(**inputs, **options)
+    plugins = {each.__name__.partition(".")[0]: each for each in PLUGINS}
+    with isolated_registry(**plugins):
+        import_folder(folder, run)
+        asked = ["generate", str(run), "w9 w17 w40", "--beam", "3", "--max-tokens", "8"]
+        assert main(asked) == 0
+    said, _ = capfd.readouterr()
+    assert said.strip() == tokenizer.decode(ids[0], skip_special_tokens=True)
+
+
+def words():
+    """A tokenizer with a word for each id, which puts the end id after a text, as T5's does."""
+    names = ["<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(3, VOCAB))]
+    vocab = {name: i for i, name in enumerate(names)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", END)]
+    )
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return hf.PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
 def test_gradients_of_t5_are_equal(t5):

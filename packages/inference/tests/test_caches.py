@@ -182,7 +182,8 @@ def piece_by_piece(family, on):
         first = []
         if family == "t5":
             memory = memory_of(model, state)
-            logits, cache = call(model, state, "extend", chunks[0], cache, read[0], memory)
+            inputs = (chunks[0], cache, read[0], None, False, memory)
+            logits, cache = call(model, state, "extend", *inputs)
             first, pieces = [logits[None]], (chunks[1:], read[1:])
         cache, prefilled = jax.lax.scan(chunk, cache, pieces)
         _, decoded = jax.lax.scan(step, cache, last)

@@ -70,12 +70,19 @@ class MuteModel(ScaledModel):
 
     extend = None
 
+class Told(tiny.Counting):
+    """Says to what length a model was trained, as that of an import does."""
+
+    class Config(tiny.Counting.Config):
+        max_length: int | None = None
+
 def mute():
     return plain().set(model=MuteModel.default_config().set(vocab_size=26), max_step=1)
 
 def halved():
     cfg = plain()
     cfg.learner = Halving.default_config()
+    cfg.input = Told.default_config().set(batch_size=8, max_length=9)
     return cfg
 '''
 
@@ -108,6 +115,12 @@ def test_parameters_have_the_bits_of_the_checkpoint(runs):
     assert model.variables.keys() == {"table", "scale", "shift"}
     assert bits(model.variables["table"]) == bits(held(runs / "plain", "params.table"))
     assert (model.name, model.dtype, model.vocab_size) == ("plain", "float32", 26)
+
+
+def test_the_longest_sequence_is_what_the_input_tells(runs):
+    assert load(runs / "plain").max_length is None
+    assert load(runs / "halved").max_length == 9
+    assert load(runs / "halved", overrides=["input.max_length=null"]).max_length is None
 
 
 def test_a_learner_s_evaluation_parameters_are_what_is_loaded(runs):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from axlearn_layers import (
     GatedFeedForward,
     LearnedPositions,
     MixtureOfExperts,
+    MultiLoRA,
+    Projection,
     SharedBias,
     T5Bias,
 )
@@ -51,13 +55,20 @@ def batch(make, rng):
     return make.batch(seq=9) | {"encoder_ids": rng.integers(0, 37, (2, 7), dtype=np.int32)}
 
 
+@functools.partial(jax.jit, static_argnames=("model", "last_only"))
+def extend(model, state, inputs, last_only=False):
+    inputs = inputs | {"last_only": last_only}
+    return functional(model, state=state, prng_key=None, inputs=inputs, method="extend")[0]
+
+
 def decode(make, model, state, batch, prompt, memory_segments=None):
     """Returns the logits of a prompt and then of one token after the other."""
     if memory_segments is not None:
         batch = batch | {"encoder_segment_ids": memory_segments}
     memory = make.call(model, state, batch, method="encode")
     ids, cache = batch["input_ids"], model.init_cache(2, 12)
-    logits, cache = make.call(model, state, ids[:, :prompt], cache, None, memory, method="extend")
+    begun = {"input_ids": ids[:, :prompt], "cache": cache, "memory": memory}
+    logits, cache = extend(model, state, begun)
     pieces = [logits]
     for index in range(prompt, ids.shape[1]):
         token = ids[:, index : index + 1]
@@ -89,12 +100,52 @@ def test_prompts_padded_at_their_end_decode_like_unpadded_ones(make, model, batc
     lm, state = model
     ids, lengths = batch["input_ids"], np.array([5, 3])
     memory = make.call(lm, state, batch, method="encode")
-    inputs = (ids[:, :6], lm.init_cache(2, 9), lengths, memory)
-    _, cache = make.call(lm, state, *inputs, method="extend")
+    inputs = {"input_ids": ids[:, :6], "cache": lm.init_cache(2, 9)}
+    _, cache = extend(lm, state, inputs | {"lengths": lengths, "memory": memory})
     following = np.take_along_axis(ids, lengths[:, None], axis=1)
     logits, _ = make.call(lm, state, following, cache, method="extend")
     expected = make.call(lm, state, batch, method="logits")
     np.testing.assert_allclose(logits[:, 0], expected[[0, 1], lengths], atol=1e-5)
+
+
+def test_prefill_encodes_prompts_and_begins_with_the_start_id(make, batch):
+    lm, state = make.build(transformer(start_id=5))
+    lengths = np.array([7, 4])
+    prompts = (batch["encoder_ids"], lm.init_cache(2, 9), lengths)
+    first, cache = make.call(lm, state, *prompts, method="prefill")
+    further = {"input_ids": batch["input_ids"][:, :6], "cache": cache, "lengths": np.array([6, 2])}
+    last, _ = extend(lm, state, further, last_only=True)
+    whole = batch | {"encoder_segment_ids": (np.arange(7) < lengths[:, None]).astype(np.int32)}
+    whole["input_ids"] = np.insert(batch["input_ids"][:, :6], 0, 5, axis=1)
+    expected = make.call(lm, state, whole, method="logits")
+    np.testing.assert_allclose(first[:, 0], expected[:, 0], atol=1e-5)
+    np.testing.assert_allclose(last[:, 0], expected[[0, 1], [6, 2]], atol=1e-5)
+
+
+def test_both_sides_choose_adapters_by_row(make, batch):
+    cfg, kind = transformer(), MultiLoRA.default_config().set(num_adapters=2, rank=2)
+    replace(cfg, Projection, lambda old: kind.clone(inner=old))
+    lm, state = make.build(cfg)
+    start, adapters = np.zeros((2, 1), np.int32), np.array([1, -1])
+    plain = {"encoder_ids": batch["encoder_ids"], "input_ids": start}
+    adapted = make.call(lm, state, plain | {"adapter_ids": adapters}, method="logits")
+    prompts = (batch["encoder_ids"], lm.init_cache(2, 9), None, adapters)
+    first, _ = make.call(lm, state, *prompts, method="prefill")
+    np.testing.assert_allclose(first, adapted, atol=1e-5)
+    moved = np.abs(adapted - make.call(lm, state, plain, method="logits")).max(axis=(1, 2))
+    assert moved[0] > 1e-2 > 1e-5 > moved[1]
+
+
+def test_the_longest_sequence_is_that_of_the_shorter_table():
+    cfg = transformer()
+    cfg.decoder.positions.max_length = 16
+    assert cfg.instantiate().max_length == 16
+    assert t5().instantiate().max_length is None
+
+
+def test_a_start_id_beyond_the_vocabulary_is_an_error():
+    with pytest.raises(ConfigError, match=r"start_id \(=37\) must be an id, from 0 to 36"):
+        transformer(start_id=37).instantiate()
 
 
 def test_decoding_without_a_memory_is_an_error(make, model, batch):

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from axlearn_inference.decoding.beam import Hypothesis, beam_search
     from axlearn_inference.decoding.generate import Completion, complete, generate
     from axlearn_inference.loading import load, load_checkpoint
-    from axlearn_inference.model import Generating, LanguageModel
+    from axlearn_inference.model import EncoderDecoding, Generating, LanguageModel
     from axlearn_inference.request import Constraint, Matcher, Request, Sampling, Token
     from axlearn_inference.text import TextStream
 
 _WHERE = {
     "Completion": "decoding.generate",
     "Constraint": "request",
+    "EncoderDecoding": "model",
     "Generating": "model",
     "Hypothesis": "decoding.beam",
     "LanguageModel": "model",
@@ -34,6 +35,7 @@ _WHERE = {
 __all__ = [
     "Completion",
     "Constraint",
+    "EncoderDecoding",
     "Generating",
     "Hypothesis",
     "LanguageModel",

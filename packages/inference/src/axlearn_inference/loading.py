@@ -28,7 +28,7 @@ from axlearn_core.training.state import Tree, merge_trees, split_trainable
 from axlearn_core.training.step import cast_floats
 from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_core.training.trainer import Trainer
-from axlearn_inference.model import Generating, LanguageModel
+from axlearn_inference.model import EncoderDecoding, Generating, LanguageModel
 from axlearn_inference.unrolling import unrolled
 
 _logger = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ def load_checkpoint(
         dtype=dtype,
         vocab_size=_vocab_size(model, variables, dtype),
         placement=placement if placement.mesh.size > 1 else None,
+        max_length=getattr(config.input, "max_length", None),  # of a model that was imported
     )
     return unrolled(loaded)
 
@@ -108,8 +109,9 @@ def load_checkpoint(
 def _vocab_size(model: Generating, variables: Tree, dtype: str) -> int:
     def scores(variables: Tree) -> jax.Array:
         inputs = (jnp.zeros((1, 1), jnp.int32), model.init_cache(1, 1, dtype))
+        method = "prefill" if isinstance(model, EncoderDecoding) else "extend"
         (logits, _), _ = functional(
-            cast(Module, model), state=variables, prng_key=None, inputs=inputs, method="extend"
+            cast(Module, model), state=variables, prng_key=None, inputs=inputs, method=method
         )
         return cast(jax.Array, logits)
 

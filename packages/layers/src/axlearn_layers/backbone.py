@@ -50,6 +50,11 @@ class Backbone(Layer):
         if cfg.norm is not None:
             self.norm = self.add_child("norm", cfg.norm.set(input_dim=cfg.dim))
 
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence, in tokens, where positions are a table; None is any."""
+        return None if self.positions is None else self.positions.max_length
+
     def _run(self, x: jax.Array, info: SequenceInfo) -> jax.Array:
         return self._normed(self.stack.forward(self._prepare(x, info.positions), info))
 

@@ -17,7 +17,7 @@ from axlearn_layers.loss import LinearCrossEntropy, TokenLoss
 from axlearn_layers.pipeline import AroundStack, Pipeline, key_of_call
 from axlearn_layers.sequence import SequenceInfo
 from axlearn_layers.targets import targets_of
-from axlearn_layers.token_model import TokenModel, with_auxiliary_losses
+from axlearn_layers.token_model import TokenModel, last_of, with_auxiliary_losses
 
 
 class CausalLM(TokenModel):
@@ -108,8 +108,7 @@ class CausalLM(TokenModel):
             hidden, stack = self._run_on(self._embed(input_ids), cache["stack"], info)
         length = start + (seq if lengths is None else lengths)
         if last_only:
-            last = jnp.full_like(start, seq) - 1 if lengths is None else jnp.maximum(lengths, 1) - 1
-            hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+            hidden = last_of(hidden, lengths)
         return self._logits(hidden), {"stack": stack, "length": length}
 
     @no_context

@@ -101,6 +101,10 @@ class MultiTokenLM(Model):
             for k in range(1, cfg.num_depths + 1)
         ]
 
+    @property
+    def max_length(self) -> int | None:
+        return self.lm.max_length
+
     def forward(self, batch: Batch) -> Loss:
         """Returns the training loss in training, and the causal language model's at evaluation."""
         weights = batch["target_weights"]

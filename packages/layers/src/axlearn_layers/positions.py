@@ -18,6 +18,11 @@ class PositionEmbedding(Layer):
     class Config(Layer.Config):
         dim: int = REQUIRED  # set by the model
 
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence that has positions, in tokens; None is any."""
+        return None
+
     def forward(self, positions: jax.Array) -> jax.Array:
         """[batch, seq] int -> [batch, seq, dim]."""
         raise NotImplementedError(type(self))
@@ -52,6 +57,10 @@ class LearnedPositions(PositionEmbedding):
     def __init__(self, config: Config, **place: Any):
         super().__init__(config, **place)
         self._initializer = self.config.initializer.instantiate()
+
+    @property
+    def max_length(self) -> int:
+        return self.config.max_length
 
     @no_context
     def own_parameters(self) -> dict[str, ParameterSpec]:

@@ -55,6 +55,19 @@ class TokenModel(Backbone, Model):
         return x + self.token_types.forward(types)
 
 
+def last_of(hidden: jax.Array, lengths: jax.Array | None) -> jax.Array:
+    """Returns the vectors [batch, 1, dim] of the last token of each row, [batch, seq, dim].
+
+    Args:
+        hidden: of all tokens.
+        lengths: [batch] int, how many of them count; None is all.
+    """
+    if lengths is None:
+        return hidden[:, -1:]
+    last = jnp.maximum(lengths, 1) - 1
+    return jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+
+
 def with_auxiliary_losses(
     model: Model, total: jax.Array, weights: jax.Array, child: str | None = None
 ) -> jax.Array:

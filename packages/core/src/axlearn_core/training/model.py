@@ -36,6 +36,11 @@ class Model(Layer):
         """Returns `forward(batch).weight` without running the model."""
         return batch["target_weights"].sum()
 
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence that it can read, in tokens; None is any."""
+        return None
+
     def flops_per_step(self, batch_shape: dict[str, tuple[int, ...]]) -> float | None:
         """Returns the floating point operations that one training step needs, without any
         recomputation, or None if unknown. Model FLOPs utilisation (MFU) is based on it."""

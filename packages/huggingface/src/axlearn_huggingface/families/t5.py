@@ -172,6 +172,7 @@ T5 = Family(
             values={"relu": False, "gated-gelu": True},
         ),
         Field("layer_norm_epsilon", "eps", "encoder.norm.eps", 1e-6),
+        Field("decoder_start_token_id", "start_id", "start_id", 0),
         _Tied(),
     ),
     fixed={"is_decoder": (False, None)},

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from axlearn_inference.speculative import SpeculativeDecoder
 
 _DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+_MAX_TOKENS = 200
 _WIDEST = 20  # likeliest tokens that are told, at most; see `sampling.TOP`
 
 
@@ -67,7 +68,7 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("prompt", required=False)
 @overrides_argument
 @click.option("--ids", help="Token ids to continue instead, such as 3,1,4; prints ids.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(min=1), help="  [default: 200, or what fits]")
 @_sampling_options
 @click.option("--n", type=click.IntRange(min=1), default=1, help="So many texts.  [default: 1]")
 @click.option("--stop", multiple=True, help="A text before which to stop; may be repeated.")
@@ -117,8 +118,9 @@ def generate(
 ) -> None:
     """Let the model of the run in DIR continue PROMPT.
 
-    PROMPT is a text, or - to read it from standard input; without one a document begins. Each
-    PATH=VALUE changes the run's config, such as model.**.cache=inference/paged.
+    PROMPT is a text, or - to read it from standard input; without one a document begins. An
+    encoder-decoder reads it, and writes a text of its own. Each PATH=VALUE changes the run's
+    config, such as model.**.cache=inference/paged.
     """
     if ids is not None and prompt is not None:
         overrides = (prompt, *overrides)
@@ -134,7 +136,8 @@ def generate(
 
     model = load_checkpoint(checkpoint, overrides=overrides, dtype=dtype)
     prompt_ids = _encoded(prompt or "", model) if ids is None else _parsed(ids)
-    before = (prompt or "") if ids is None else None
+    options["max_tokens"] = options["max_tokens"] or _fitting(model, prompt_ids)
+    before = None if ids is not None else "" if model.is_encoder_decoder else prompt or ""
     clock = _Clock()
     speculative = None if draft is None else _with_draft(model, draft, draft_tokens, dtype)
     if beam is None:
@@ -328,7 +331,7 @@ def _parsed(ids: str) -> list[int]:
 
 
 def _encoded(prompt: str, model: LanguageModel) -> list[int]:
-    """A document begins with bos, where the tokenizer has such an id."""
+    """A document begins with bos, where the tokenizer has such an id; encoders see its end too."""
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise UserError(
@@ -336,9 +339,16 @@ def _encoded(prompt: str, model: LanguageModel) -> list[int]:
         )
     ids = [tokenizer.bos_id] if tokenizer.bos_id >= 0 else []
     ids += tokenizer.encode(prompt).tolist()
+    if model.is_encoder_decoder and tokenizer.eos_id >= 0:
+        ids.append(tokenizer.eos_id)
     if not ids:
         raise UserError("this tokenizer marks no start of a document: give a prompt")
     return ids
+
+
+def _fitting(model: LanguageModel, prompt: Sequence[int]) -> int:
+    room = model.room(prompt)
+    return _MAX_TOKENS if room is None else max(1, min(_MAX_TOKENS, room))
 
 
 def _end_ids(model: LanguageModel) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.module.context import Tree
 from axlearn_inference.decoding.programs import Programs, bucket, padded, programs_of
 from axlearn_inference.model import LanguageModel
-from axlearn_inference.request import FinishReason
+from axlearn_inference.request import FinishReason, Request
 from axlearn_inference.text import TextStream
 
 
@@ -70,11 +70,9 @@ def beam_search(
     Raises:
         UserError: for a number out of range.
     """
-    if beams < 1 or max_tokens < 1 or not prompt:
-        raise UserError(
-            f"beams (={beams}) and max_tokens (={max_tokens}) must be at least 1, and a prompt "
-            "must have at least one token"
-        )
+    if beams < 1:
+        raise UserError(f"beams (={beams}) must be at least 1")
+    model.check(Request(tuple(prompt), max_tokens))
 
     def score(beam: _Beam, length: int | None = None) -> float:
         return float(sum(beam.logprobs) / (length or len(beam.ids)) ** length_penalty)
@@ -86,12 +84,13 @@ def beam_search(
         length = max_tokens if length_penalty > 0 else len(live[0].ids) + 1
         return score(live[0], length) <= sorted(map(score, ended))[-beams]
 
-    ids, lengths = padded([prompt])
+    ids, lengths = padded([prompt], model.max_length)
+    before = model.before(prompt)
     static = {
         "programs": programs_of(model),
         "beams": beams,
         "count": beams * (1 + len(end_ids)),  # so that enough of them have not ended
-        "max_length": bucket(max(len(prompt) + max_tokens, ids.shape[1])),
+        "max_length": bucket(len(before) + max_tokens),
     }
     cache, candidates = _begin(model.variables, ids, lengths, **static)
     live, parents, ended = _sorted_out([_Beam()], candidates, beams, end_ids)
@@ -104,7 +103,7 @@ def beam_search(
         ended += more
     cut = [beam for beam in live if len(beam.ids) == max_tokens]
     return [
-        Hypothesis(*beam, score(beam), *_ending(model, prompt, beam, end_ids))
+        Hypothesis(*beam, score(beam), *_ending(model, before, beam, end_ids))
         for beam in sorted([*ended, *cut], key=score, reverse=True)[:beams]
     ]
 
@@ -130,13 +129,13 @@ def _sorted_out(
 
 
 def _ending(
-    model: LanguageModel, prompt: Sequence[int], beam: _Beam, end_ids: Sequence[int]
+    model: LanguageModel, before: Sequence[int], beam: _Beam, end_ids: Sequence[int]
 ) -> tuple[FinishReason, str]:
     """Returns why a text ends, and the text."""
     stopped = beam.ids[-1] in end_ids
     if model.tokenizer is None:
         return "stop" if stopped else "length", ""
-    stream = TextStream(model.tokenizer, prompt)
+    stream = TextStream(model.tokenizer, before)
     text = "".join(map(stream.feed, beam.ids[:-1] if stopped else beam.ids)) + stream.flush()
     return "stop" if stopped else "length", text
 
@@ -157,7 +156,7 @@ def _begin(
 ) -> tuple[Tree, _Candidates]:
     logits, cache = programs.prefill(variables, ids, lengths, max_length)
     candidates = _likeliest(logits, jnp.zeros(1), count)
-    return programs.rows(cache, jnp.zeros(beams, jnp.int32), max_length), candidates
+    return programs.rows(variables, cache, jnp.zeros(beams, jnp.int32), max_length), candidates
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames="cache")
@@ -173,7 +172,7 @@ def _step(
     count: int,
     max_length: int,
 ) -> tuple[Tree, _Candidates]:
-    cache = programs.rows(cache, parents, max_length)
+    cache = programs.rows(variables, cache, parents, max_length)
     logits, cache = programs.read(variables, tokens[:, None], cache)
     return cache, _likeliest(logits, totals, count)
 

@@ -76,7 +76,7 @@ def generate(
     if not requests:
         return
     rows = [_Row(index, request, model) for index, request in enumerate(requests)]
-    programs, asked = programs_of(model), _asked(requests, model.vocab_size)
+    programs, asked = programs_of(model), _asked(requests, model)
     if speculative is not None:
         yield from _speculated(rows, speculative, asked)
         return
@@ -85,10 +85,10 @@ def generate(
         "top": any(request.top_logprobs for request in requests),
     }
     prompts = list(dict.fromkeys(request.prompt for request in requests))
-    ids, lengths = padded(prompts)
+    ids, lengths = padded(prompts, model.max_length)
     which = np.array([prompts.index(request.prompt) for request in requests], np.int32)
     shared = len(prompts) < len(requests)
-    length = max(len(request.prompt) + request.max_tokens for request in requests)
+    length = max(len(row.before) + row.request.max_tokens for row in rows)
     state, told = programs.begin(
         model.variables,
         ids,
@@ -96,7 +96,7 @@ def generate(
         which if shared else None,
         asked,
         _mask(rows, model.vocab_size),
-        max_length=bucket(max(length, ids.shape[1])),
+        max_length=bucket(length),
         **options,
     )
     yield from _next(rows, [jax.device_get(told)])
@@ -166,13 +166,12 @@ class _Row:
     def __init__(self, index: int, request: Request, model: LanguageModel):
         _check(request, model)
         self.index, self.request = index, request
+        self.before = model.before(request.prompt)
         self.left = request.max_tokens
         self.finish: FinishReason | None = None
         self.matcher = None if request.constraint is None else request.constraint.matcher()
         tokenizer = model.tokenizer
-        self.text = (
-            None if tokenizer is None else TextStream(tokenizer, request.prompt, request.stop)
-        )
+        self.text = None if tokenizer is None else TextStream(tokenizer, self.before, request.stop)
 
     def token(self, told: Told) -> Token:
         """Takes this row's part of what a step told."""
@@ -213,7 +212,7 @@ def _check(request: Request, model: LanguageModel) -> None:
         raise UserError("generate does not know what to do with a request's adapter")
 
 
-def _asked(requests: Sequence[Request], vocab_size: int) -> Asked:
+def _asked(requests: Sequence[Request], model: LanguageModel) -> Asked:
     samplings = [request.sampling for request in requests]
     longest = max(len(request.end_ids) for request in requests)
     end_ids = np.full((len(requests), max(longest, 1)), -1, np.int32)
@@ -222,8 +221,8 @@ def _asked(requests: Sequence[Request], vocab_size: int) -> Asked:
     penalised = any(each.penalises for each in samplings)
     in_prompt = None
     if penalised:
-        seen = np.zeros((len(requests), vocab_size), bool)
+        seen = np.zeros((len(requests), model.vocab_size), bool)
         for row, request in zip(seen, requests, strict=True):
-            row[list(request.prompt)] = True
+            row[list(model.before(request.prompt))] = True
         in_prompt = jnp.asarray(seen)
-    return Asked(rules(samplings, vocab_size), jnp.asarray(end_ids), in_prompt)
+    return Asked(rules(samplings, model.vocab_size), jnp.asarray(end_ids), in_prompt)

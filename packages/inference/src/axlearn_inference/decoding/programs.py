@@ -16,7 +16,7 @@ from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import Placement, placing
 from axlearn_inference.caches.rows import check_rows_apart, row_axes, take_rows
-from axlearn_inference.model import Generating, LanguageModel
+from axlearn_inference.model import EncoderDecoding, Generating, LanguageModel
 from axlearn_inference.sampling import Rules, draw
 
 CHUNK = 16
@@ -59,10 +59,20 @@ def bucket(length: int) -> int:
     return -(-length // step) * step
 
 
-def padded(prompts: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Returns ids [rows, seq], filled up at their end to a `bucket`, and how many count."""
+def padded(
+    prompts: Sequence[Sequence[int]], max_length: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Returns ids [rows, seq], filled up at their end to a `bucket`, and how many count.
+
+    Args:
+        prompts: any number of ids each.
+        max_length: of what the model reads; None is any.
+    """
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    ids = np.zeros((len(prompts), bucket(int(lengths.max()))), np.int32)
+    width = bucket(int(lengths.max()))
+    if max_length is not None:
+        width = min(width, max_length)
+    ids = np.zeros((len(prompts), width), np.int32)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = prompt
     return ids, lengths
@@ -87,33 +97,59 @@ class Programs:
         self, variables: Tree, ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
     ) -> tuple[jax.Array, Tree]:
         """Returns scores [batch, vocab] after the last tokens that count, and the new cache."""
+        inputs = {"input_ids": ids, "cache": cache, "lengths": lengths, "last_only": True}
+        return self._call("extend", variables, inputs)
+
+    def prefill(
+        self, variables: Tree, ids: jax.Array, lengths: jax.Array, max_length: int
+    ) -> tuple[jax.Array, Tree]:
+        """Reads prompts, [rows, seq] int padded at their end, into a new cache.
+
+        Args:
+            variables: the model's.
+            ids, lengths: the prompts, and how many ids of each count.
+            max_length: of what a text continues and the text, in tokens.
+
+        Returns:
+            Scores [rows, vocab] of the first tokens, and the cache.
+        """
+        count, width = ids.shape
+        if isinstance(self._module, EncoderDecoding):
+            cache = self._module.init_cache(count, max_length, self._dtype)
+            inputs = {"prompt_ids": ids, "cache": cache, "lengths": lengths}
+            return self._call("prefill", variables, inputs)
+        cache = self._module.init_cache(count, max(max_length, width), self._dtype)
+        return self.read(variables, ids, cache, lengths)
+
+    def rows(self, variables: Tree, cache: Tree, rows: jax.Array, max_length: int) -> Tree:
+        """Returns a cache whose row i is row `rows[i]` of one that `prefill` has made.
+
+        Raises:
+            ConfigError: for a cache that does not keep its rows apart.
+        """
+
+        def make_cache(count: int) -> Tree:
+            if isinstance(self._module, EncoderDecoding):  # which adds what it has read to it
+                ids = jnp.zeros((count, 1), jnp.int32)
+                return self.prefill(variables, ids, jnp.ones(count, jnp.int32), max_length)[1]
+            return self._module.init_cache(count, max_length, self._dtype)
+
+        axes = row_axes(make_cache)
+        check_rows_apart(axes)
+        return take_rows(cache, axes, rows)
+
+    def _call(self, method: str, variables: Tree, inputs: dict[str, Any]) -> tuple[jax.Array, Tree]:
+        """Returns scores [batch, vocab] and the new cache."""
         place = contextlib.nullcontext() if self._placement is None else placing(self._placement)
         with place:
             (logits, cache), _ = functional(
                 cast(Module, self._module),
                 state=variables,
                 prng_key=None,
-                inputs={"input_ids": ids, "cache": cache, "lengths": lengths, "last_only": True},
-                method="extend",
+                inputs=inputs,
+                method=method,
             )
         return logits[:, 0], cache
-
-    def prefill(
-        self, variables: Tree, ids: jax.Array, lengths: jax.Array, max_length: int
-    ) -> tuple[jax.Array, Tree]:
-        """Reads prompts, [rows, seq] int padded at their end, into a new cache."""
-        cache = self._module.init_cache(ids.shape[0], max_length, self._dtype)
-        return self.read(variables, ids, cache, lengths)
-
-    def rows(self, cache: Tree, rows: jax.Array, max_length: int) -> Tree:
-        """Returns a cache whose row i is row `rows[i]` of one that `prefill` has made.
-
-        Raises:
-            ConfigError: for a cache that does not keep its rows apart.
-        """
-        axes = row_axes(lambda n: self._module.init_cache(n, max_length, self._dtype))
-        check_rows_apart(axes)
-        return take_rows(cache, axes, rows)
 
     def _begin(
         self,
@@ -136,13 +172,13 @@ class Programs:
             rows: [batch] int, which prompt each row continues; None is one row each.
             asked: of the rows.
             mask: which ids the first tokens may be, as `draw` takes it.
-            max_length: of the cache, in tokens.
+            max_length: as `prefill` takes it.
             logprobs: whether to tell the log-probabilities of tokens.
             top: whether to tell the likeliest tokens.
         """
         logits, cache = self.prefill(variables, ids, lengths, max_length)
         if rows is not None:
-            logits, cache = logits[rows], self.rows(cache, rows, max_length)
+            logits, cache = logits[rows], self.rows(variables, cache, rows, max_length)
         counts = None if asked.in_prompt is None else jnp.zeros(logits.shape, jnp.int32)
         token = jnp.zeros(logits.shape[0], jnp.int32)
         state = State(cache, token, jnp.int32(0), counts)

@@ -28,7 +28,7 @@ class Buckets:
 
     def __init__(self, *, slots: int, prefill_tokens: int, page_size: int, max_length: int):
         self._slots = sizes_up_to(slots, 4)
-        self._ids = sizes_up_to(prefill_tokens, 4, smallest=16)
+        self._ids = sizes_up_to(min(prefill_tokens, max_length), 4, smallest=16)
         self._prefill_tokens = prefill_tokens
         self._pages = sizes_up_to(-(-max_length // page_size), 4, smallest=4)
 

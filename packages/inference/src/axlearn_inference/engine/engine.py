@@ -72,7 +72,7 @@ class Engine(Configurable):
 
     class Config(Configurable.Config):
         slots: int = 8  # requests that run side by side
-        max_length: int = 2048  # ids of a prompt and its text
+        max_length: int = 2048  # ids of a prompt and its text, or the model's if that is less
         page_size: int = 16  # ids
         num_pages: int | None = None  # None: by `memory`, and no more than slots can use
         memory: float = 0.9  # fraction of what the device has left, for pages
@@ -90,9 +90,10 @@ class Engine(Configurable):
         adapters: Adapters | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        super().__init__(config)
+        super().__init__(_fitted(config, model))
         cfg = self.config
         _check(cfg)
+        model.check_decoder_only("the engine")
         if model.placement is not None and model.placement.mesh.size > 1:
             raise UserError(
                 f"{model.name} lies on {model.placement.mesh.size} devices, and an engine computes "
@@ -402,6 +403,10 @@ class Engine(Configurable):
             num_pages=self._scheduler.pool.num_pages,
             adapters=self.adapters is not None,
         )
+
+
+def _fitted(cfg: Engine.Config, model: LanguageModel) -> Engine.Config:
+    return cfg.clone(max_length=min(cfg.max_length, model.max_length or cfg.max_length))
 
 
 def _check(cfg: Engine.Config) -> None:

@@ -13,7 +13,7 @@ from axlearn_core.config import near_names
 from axlearn_core.errors import UserError
 from axlearn_core.training.evaluator import Scores, TaskRequest
 
-# A text's longest, in tokens, as in the harness for models that do not tell.
+# A text's longest, in tokens, where the model does not tell; it is the harness's.
 _MAX_LENGTH = 2048
 
 
@@ -36,7 +36,7 @@ def evaluate(checkpoint: CheckpointInfo, request: TaskRequest) -> Scores:
         model,
         lambda requests: [each.text for each in complete(model, requests)],
         batch_size=request.batch_size,
-        max_length=_MAX_LENGTH,
+        max_length=model.max_length or _MAX_LENGTH,
     )
     return evaluate_model(asked, request, harness, manager)
 

@@ -31,6 +31,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     ):
         """Args: max_length: of a text, in tokens; of longer ones the end is taken."""
         super().__init__()
+        model.check_decoder_only("axl eval --tasks")
         if model.tokenizer is None:
             raise UserError(f"{model.name} has no tokenizer, and tasks are text")
         self._model, self._complete, self._ids = model, complete, model.tokenizer

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from axlearn_core.errors import UserError
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import placing
@@ -36,7 +37,12 @@ def score(model: LanguageModel, pairs: Sequence[Pair], *, batch_size: int = 8) -
     """Returns log p(continuation | context) of each pair.
 
     Pairs of about the same length are computed together, at one of few lengths.
+
+    Raises:
+        UserError: for an encoder-decoder, and pairs longer than the model's `max_length` plus one.
     """
+    model.check_decoder_only("score")
+    _check_lengths(model, pairs)
     order = sorted(range(len(pairs)), key=lambda i: -_length(pairs[i]))
     scores: list[Score] = [Score(0.0, True)] * len(pairs)
     for start in range(0, len(order), batch_size):
@@ -47,6 +53,15 @@ def score(model: LanguageModel, pairs: Sequence[Pair], *, batch_size: int = 8) -
     return scores
 
 
+def _check_lengths(model: LanguageModel, pairs: Sequence[Pair]) -> None:
+    longest = max(map(_length, pairs), default=0) - 1  # of which nothing reads the last
+    if model.max_length is not None and longest > model.max_length:
+        raise UserError(
+            f"{longest} tokens are more than a sequence of {model.name} has, at most "
+            f"{model.max_length}: cut the beginning of the context off"
+        )
+
+
 def _length(pair: Pair) -> int:
     return len(pair[0]) + len(pair[1])
 
@@ -54,6 +69,7 @@ def _length(pair: Pair) -> int:
 def _score_batch(model: LanguageModel, pairs: Sequence[Pair], batch_size: int) -> list[Score]:
     longest = max(_length(pair) - 1 for pair in pairs)
     rounded = max(_SHORTEST, 1 << (longest - 1).bit_length())
+    rounded = min(rounded, model.max_length or rounded)
     piece = min(rounded, _LONGEST)
     ids = np.zeros((batch_size, rounded + 1), np.int32)
     lengths = np.ones(batch_size, np.int32)  # of inputs; rows without a pair have one token

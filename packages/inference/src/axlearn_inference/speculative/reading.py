@@ -49,9 +49,11 @@ def check_rewinds(model: LanguageModel, tokens: int) -> None:
     """Refuses a model that `rewound` would not make forget so many tokens.
 
     Raises:
-        UserError: for recurrent layers, whose state has taken in each token for good, and caches
-            in which new tokens have overwritten older ones, as in those no longer than a window.
+        UserError: for an encoder-decoder; for recurrent layers, whose state has taken in each token
+            for good; and for caches in which new tokens have overwritten older ones, as in those no
+            longer than a window.
     """
+    model.check_decoder_only("speculative decoding")
     for module in _modules(model.module):
         if isinstance(module, RecurrentLayer):
             why = f"{type(module).__name__} ({module.path}) keeps one state, not one for each token"

@@ -36,6 +36,7 @@ def t5(
     gated: bool = True,
     tied: bool = False,
     eps: float = 1e-6,
+    start_id: int = 0,
 ) -> EncoderDecoder.Config:
     """Encoder and decoder with RMS norms, unscaled scores and a relative bias for each stack.
 
@@ -52,6 +53,7 @@ def t5(
         gated: whether feed-forward layers are GeGLU (arXiv:2002.05202) instead of ReLU.
         tied: whether the output head is the embedding table.
         eps: of the norms.
+        start_id: with which the decoder's side begins.
     """
     rms = RMSNorm.default_config().set(eps=eps)
     feed_forward: FeedForward.Config = DenseFeedForward.default_config().set(
@@ -93,5 +95,6 @@ def t5(
         dim=dim,
         encoder=stack(encoder, both_directions=True),
         decoder=stack(decoder, both_directions=False),
+        start_id=start_id,
     )
     return model.set(head=None, scale=dim**-0.5) if tied else model
