@@ -108,6 +108,15 @@ def phi3():
     return ours, theirs, config, mapping
 
 
+def mamba2():
+    """As mlx-lm has it: with one group, and an eps that does not follow the config."""
+    _, theirs, config, mapping = decoders.mamba2()
+    config.n_groups, config.layer_norm_epsilon = 1, 1e-5
+    sizes = {"vocab_size": decoders.VOCAB, "dim": decoders.DIM, "num_layers": decoders.LAYERS}
+    inner = {"state_dim": 10, "head_dim": 12, "conv_width": 3, "chunk_size": 8}
+    return families.mamba2(**sizes, **inner, eps=1e-5, tied=False), theirs, config, mapping
+
+
 def imported(family, make_pair, tmp_path):
     pair = make_pair(*family(), tmp_path)
     import_folder(tmp_path / "published", tmp_path / "run")
@@ -184,6 +193,7 @@ def test_a_gguf_file_holds_the_numbers_in_any_type(kind, make_pair, tmp_path):
         decoders.mixtral,
         decoders.phi3,
         decoders.gemma2,
+        mamba2,
     ],
 )
 def test_mlx_computes_the_same_logits(family, make_pair, tmp_path):

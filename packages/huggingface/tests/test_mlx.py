@@ -13,6 +13,7 @@ from axlearn_huggingface.weights import LazyTensors
     [
         ("bert", {}, "mlx-lm has no bert"),
         ("mamba2", {"layer_norm_epsilon": 1e-6}, "eps of 1e-05 before its layers"),
+        ("mamba2", {"layer_norm_epsilon": 1e-5, "n_groups": 2}, "each of its 2 groups"),
     ],
 )
 def test_models_that_differ_are_refused(model_type, config, why):

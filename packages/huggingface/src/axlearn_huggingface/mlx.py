@@ -18,6 +18,11 @@ def _mamba2(config: Mapping[str, Any]) -> dict[str, Any]:
             f"mlx-lm's mamba2 has an eps of {_EPS} before its layers, and this model one of "
             f"{config['layer_norm_epsilon']}"
         )
+    if config["n_groups"] != 1:
+        raise UserError(
+            f"mlx-lm's mamba2 has one norm of all heads, and this model one of each of its "
+            f"{config['n_groups']} groups (n_groups)"
+        )
     return {
         "intermediate_size": config["num_heads"] * config["head_dim"],
         "use_bias": False,
