@@ -8,7 +8,28 @@ from typing import Any
 from axlearn_core.errors import UserError
 from axlearn_huggingface.exporting import Published
 
+_EPS = 1e-5  # of the norms before Mamba-2's layers there, whatever the config says
 _LENGTH = {"max_position_embeddings": 4096}  # where nothing tells; it limits nothing
+
+
+def _mamba2(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config["layer_norm_epsilon"] != _EPS:
+        raise UserError(
+            f"mlx-lm's mamba2 has an eps of {_EPS} before its layers, and this model one of "
+            f"{config['layer_norm_epsilon']}"
+        )
+    if config["n_groups"] != 1:
+        raise UserError(
+            f"mlx-lm's mamba2 has one norm of all heads, and this model one of each of its "
+            f"{config['n_groups']} groups (n_groups)"
+        )
+    return {
+        "intermediate_size": config["num_heads"] * config["head_dim"],
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_limit": [0.0, float("inf")],
+        "time_step_rank": "auto",
+    }
 
 
 # What a model's class there asks for besides what transformers needs.
@@ -18,6 +39,7 @@ _ADDED: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "gemma3_text": lambda config: {},
     "gpt2": lambda config: {"n_ctx": config["n_positions"]},
     "llama": lambda config: {},
+    "mamba2": _mamba2,
     "mistral": lambda config: {},
     "mixtral": lambda config: {},
     "olmo2": lambda config: {},

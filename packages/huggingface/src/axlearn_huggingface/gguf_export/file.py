@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from axlearn_core.errors import UserError
-from axlearn_huggingface.configs.rotary import KINDS, frequencies_of
 from axlearn_huggingface.exporting import Published
-from axlearn_huggingface.gguf_export.models import Config, GGUFModel, gguf_model
+from axlearn_huggingface.gguf_export.metadata import frequency_factors, of_decoder
+from axlearn_huggingface.gguf_export.models import GGUFModel, gguf_model
 from axlearn_huggingface.gguf_export.vocabulary import vocabulary
 from axlearn_huggingface.weights.axes import Array
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 _OF_DTYPE = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_ROUTER = "gate.weight"  # which stays as exact as vectors: it chooses
 _BLOCK = 32  # numbers of a row that Q8_0 gives one scale; rows of other lengths stay F16
 
 
@@ -70,30 +71,31 @@ class _Tensors:
     def __init__(self, model: GGUFModel, given: Published, quantization: GGMLQuantizationType):
         from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
-        self._model, self._given, self._quantization = model, given, quantization
+        self._model, self._config, self._quantization = model, given.config, quantization
+        self._tensors = model.layout(given.tensors, given.config)
         arch = {name: number for number, name in MODEL_ARCH_NAMES.items()}[model.architecture]
         assert isinstance(arch, MODEL_ARCH)
         self._names = get_tensor_name_map(arch, given.config["num_hidden_layers"])
-        self._extra = _frequency_factors(given.config)
+        self._extra = frequency_factors(given.config)
 
     def described(self) -> Iterator[tuple[str, Array, GGMLQuantizationType]]:
         """Yields the name, an array of the shape and dtype, and the kind of each."""
-        for name, shape in self._given.tensors.shapes.items():
+        for name, shape in self._tensors.shapes.items():
             # Broadcast: it has a shape and takes no memory.
             numbers = np.broadcast_to(np.zeros((), np.float32), shape)
-            quantization = self._of(shape)
+            quantization = self._of(name, shape)
             yield self._name(name), _shaped(numbers, quantization), quantization
         for name, array in self._extra.items():
-            yield name, array, self._of((1,))
+            yield name, array, self._of(name, array.shape)
 
     def made(self) -> Iterator[Array]:
         """Yields their numbers."""
         from gguf.quants import quantize
 
-        for name, shape in self._given.tensors.shapes.items():
-            tensor = self._model.convert(name, self._given.tensors[name], self._given.config)
+        for name, shape in self._tensors.shapes.items():
+            tensor = self._model.convert(name, self._tensors[name], self._config)
             numbers = np.ascontiguousarray(tensor, np.float32)
-            yield quantize(numbers, self._of(shape))
+            yield quantize(numbers, self._of(name, shape))
         yield from self._extra.values()
 
     def _name(self, name: str) -> str:
@@ -104,10 +106,10 @@ class _Tensors:
             raise UserError(f"llama.cpp's {self._model.architecture} has no tensor for {name}")
         return found
 
-    def _of(self, shape: tuple[int, ...]) -> GGMLQuantizationType:
+    def _of(self, name: str, shape: tuple[int, ...]) -> GGMLQuantizationType:
         from gguf import GGMLQuantizationType
 
-        if len(shape) < 2:
+        if len(shape) < 2 or name.endswith(_ROUTER):
             return GGMLQuantizationType.F32
         if self._quantization == GGMLQuantizationType.Q8_0 and shape[-1] % _BLOCK:
             return GGMLQuantizationType.F16
@@ -129,57 +131,12 @@ def _shaped(numbers: Array, quantization: GGMLQuantizationType) -> Any:
 def _add_metadata(writer: GGUFWriter, model: GGUFModel, given: Published, kind: str) -> list[str]:
     from gguf import LlamaFileType
 
-    config = given.config
-    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     writer.add_file_type(LlamaFileType[_FILE_TYPES[kind]])
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_context_length(config.get("max_position_embeddings") or 4096)
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(width)
-    writer.add_value_length(width)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_dimension_count(width)
-    writer.add_rope_freq_base(config["rope_theta"])
-    _add_scaling(writer, config)
-    for key, value in model.more(config).items():
-        name = f"{model.architecture}.{key}"
-        if isinstance(value, int):
-            writer.add_uint32(name, value)
-        else:
-            writer.add_float32(name, value)
-    return vocabulary(given.tokenizer, config["vocab_size"]).write(writer)
+    for key, value in (of_decoder(given.config) | model.more(given.config)).items():
+        add = _ADD[type(value)]
+        getattr(writer, add)(f"{model.architecture}.{key}", value)
+    return vocabulary(given.tokenizer, given.config["vocab_size"]).write(writer)
 
 
+_ADD = {bool: "add_bool", int: "add_uint32", float: "add_float32", str: "add_string"}
 _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
-
-
-def _add_scaling(writer: GGUFWriter, config: Config) -> None:
-    from gguf import RopeScalingType
-
-    scaling = config.get("rope_scaling") or {}
-    kind = scaling.get("rope_type")
-    if kind in ("linear", "yarn"):
-        writer.add_rope_scaling_type(RopeScalingType[kind.upper()])
-        writer.add_rope_scaling_factor(scaling["factor"])
-    if kind == "yarn":
-        writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
-        writer.add_rope_scaling_yarn_beta_fast(scaling["beta_fast"])
-        writer.add_rope_scaling_yarn_beta_slow(scaling["beta_slow"])
-
-
-def _frequency_factors(config: Config) -> dict[str, Array]:
-    """Returns what each frequency of Llama 3.1 is divided by."""
-    scaling = dict(config.get("rope_scaling") or {})
-    if scaling.get("rope_type") != "llama3":
-        return {}
-    width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    theta, positions = config["rope_theta"], np.zeros((1, 1), np.int32)
-    frequencies = frequencies_of(config, scaling, ("llama3",))
-    assert frequencies is not None
-    plain = KINDS["default"].ours.default_config().instantiate()(theta, width, positions)
-    stretched = frequencies.instantiate()(theta, width, positions)
-    return {"rope_freqs.weight": np.asarray(plain / stretched, np.float32).reshape(-1)}

@@ -1,14 +1,17 @@
-"""What llama.cpp wants to know of each family, and how it keeps their tensors."""
+"""The families that llama.cpp has, and how it keeps them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from axlearn_core.errors import UserError
+from axlearn_huggingface.gguf_export import metadata
+from axlearn_huggingface.gguf_export.layout import split_latents, stack_experts
+from axlearn_huggingface.weights import LazyTensors
 from axlearn_huggingface.weights.axes import Array
 
 Config = Mapping[str, Any]
@@ -23,16 +26,18 @@ class GGUFModel:
         neighbours: whether rotary pairs are neighbours, and not halves as in published files.
         norms_from_one: whether norms are kept as gains, where published files hold gain - 1.
         refused: returns why a model is not what llama.cpp computes, if it is not.
-        more: further metadata, by key without the architecture's name.
+        more: metadata besides those of all decoders, or in their place.
         scaled: ways of stretching wavelengths that it knows.
+        layout: arranges the published tensors.
     """
 
     architecture: str
     neighbours: bool = False
     norms_from_one: bool = False
     refused: Callable[[Config], str | None] = lambda config: None
-    more: Callable[[Config], dict[str, int | float]] = lambda config: {}
+    more: Callable[[Config], metadata.Metadata] = lambda config: {}
     scaled: tuple[str, ...] = ("default", "linear", "yarn")
+    layout: Callable[[LazyTensors, Config], LazyTensors] = stack_experts
 
     def convert(self, name: str, tensor: Array, config: Config) -> Array:
         """Returns a published tensor as it is kept there."""
@@ -46,8 +51,13 @@ class GGUFModel:
 
 
 def _window(config: Config) -> str | None:
-    size = config.get("sliding_window")
-    return None if size is None else f"sliding_window={size} is not computed there"
+    size, length = config.get("sliding_window"), config.get("max_position_embeddings")
+    if size is None or (length is not None and length <= size):
+        return None
+    return (
+        f"sliding_window={size} is not computed there; texts that are no longer are the same, "
+        f"so say that it is good for them: --max-length {size}"
+    )
 
 
 def _gemma(config: Config) -> str | None:
@@ -60,12 +70,17 @@ def _gemma(config: Config) -> str | None:
     return None
 
 
-def _gemma2_fields(config: Config) -> dict[str, int | float]:
-    return {
-        "attention.sliding_window": config["sliding_window"],
-        "attn_logit_softcapping": float(config["attn_logit_softcapping"]),
-        "final_logit_softcapping": float(config["final_logit_softcapping"]),
-    }
+def _qwen3_moe(config: Config) -> str | None:
+    if not config["norm_topk_prob"]:
+        return "norm_topk_prob must be true there"
+    return None
+
+
+def _deepseek(config: Config) -> str | None:
+    scaling = config.get("rope_scaling")
+    if scaling and scaling.get("mscale") != scaling.get("mscale_all_dim"):
+        return "rope_scaling.mscale must be mscale_all_dim there"
+    return None
 
 
 _LLAMA = GGUFModel(
@@ -78,18 +93,32 @@ _LLAMA = GGUFModel(
 MODELS: dict[str, GGUFModel] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
+    "mixtral": replace(_LLAMA, more=metadata.of_mixtral),
     "qwen2": GGUFModel("qwen2"),
     "qwen3": GGUFModel("qwen3"),
+    "qwen3_moe": GGUFModel("qwen3moe", refused=_qwen3_moe, more=metadata.of_qwen3_moe),
     "olmo2": GGUFModel("olmo2"),
     "gemma2": GGUFModel(
-        "gemma2", norms_from_one=True, refused=_gemma, more=_gemma2_fields, scaled=("default",)
+        "gemma2",
+        norms_from_one=True,
+        refused=_gemma,
+        more=metadata.of_gemma2,
+        scaled=("default",),
     ),
     "gemma3_text": GGUFModel(
         "gemma3",
         norms_from_one=True,
         refused=_gemma,
-        more=lambda config: {"attention.sliding_window": config["sliding_window"]},
+        more=metadata.of_gemma3,
         scaled=("default", "linear"),
+    ),
+    "phi3": GGUFModel("phi3", refused=_window, scaled=("default",)),
+    "deepseek_v3": GGUFModel(
+        "deepseek2",
+        refused=_deepseek,
+        more=metadata.of_deepseek,
+        scaled=("default", "yarn"),
+        layout=split_latents,
     ),
 }
 
@@ -105,10 +134,12 @@ def gguf_model(model_type: str, config: Config) -> GGUFModel:
     model = MODELS[model_type]
     if (why := model.refused(config)) is not None:
         raise UserError(f"llama.cpp's {model.architecture} is another model: {why}")
-    kind = (config.get("rope_scaling") or {}).get("rope_type", "default")
+    scaling = config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", "default")
     if kind not in model.scaled:
-        raise UserError(
-            f"llama.cpp's {model.architecture} is another model: rope_scaling.rope_type={kind!r} "
-            f"is not among {', '.join(model.scaled)}"
-        )
-    return model
+        why = f"rope_scaling.rope_type={kind!r} is not among {', '.join(model.scaled)}"
+    elif scaling.get("truncate") is False:
+        why = "rope_scaling.truncate must be true there"
+    else:
+        return model
+    raise UserError(f"llama.cpp's {model.architecture} is another model: {why}")

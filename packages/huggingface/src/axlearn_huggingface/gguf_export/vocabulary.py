@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 from axlearn_core.errors import UserError
 from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_huggingface.exporting import tokenizer_folder
+from axlearn_huggingface.gguf_export.cuts import cut_name
+from axlearn_huggingface.gguf_export.sentence_piece import MERGES, UNIGRAM, read_model
+from axlearn_huggingface.tokenizers.pieces import byte_alphabet
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of tokens there
+_MODELS = ("tokenizer.model", "spiece.model")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-
-# How a text is cut before pairs are merged, by a part of the pattern that no other one has.
-_CUTS = (
-    ("llama-bpe", r"\p{N}{1,3}"),
-    ("qwen2", r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"),
-)
 
 
 @dataclass
@@ -31,12 +29,16 @@ class Vocabulary:
     """Tokens by id, and what else their kind of tokenizer needs.
 
     Attributes:
-        kind: "gpt2" merges bytes, "llama" is SentencePiece's, "no_vocab" is none.
+        kind: "gpt2" merges bytes, "llama" pieces of SentencePiece, "t5" takes its likeliest, and
+            "no_vocab" is none.
         tokens, types: of each id.
         scores: of SentencePiece.
         merges: of byte pairs, "a b" each.
         cut: the name of what cuts a text into words.
+        charsmap: how SentencePiece normalises characters.
         flags: further metadata of the tokenizer.
+        ids: of special tokens, by their role.
+        template: of chats.
         notes: what users should know.
     """
 
@@ -46,6 +48,7 @@ class Vocabulary:
     scores: list[float] = field(default_factory=list)
     merges: list[str] = field(default_factory=list)
     cut: str = "default"
+    charsmap: bytes = b""
     flags: dict[str, bool] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
     template: str | None = None
@@ -62,6 +65,8 @@ class Vocabulary:
             writer.add_token_scores(self.scores)
         if self.merges:
             writer.add_token_merges(self.merges)
+        if self.charsmap:
+            writer.add_precompiled_charsmap(self.charsmap)
         for name, value in self.flags.items():
             writer.add_bool(f"tokenizer.ggml.{name}", value)
         for name, number in self.ids.items():
@@ -80,14 +85,10 @@ def vocabulary(tokenizer: Tokenizer | None, size: int) -> Vocabulary:
     """
     if tokenizer is None:
         return Vocabulary("no_vocab", notes=["without a tokenizer, llama.cpp takes ids only"])
-    folder = tokenizer_folder(tokenizer)
-    models = ("tokenizer.model", "spiece.model")
-    if folder is not None and (folder / "tokenizer.json").is_file():
-        found = _of_json(folder / "tokenizer.json")
-    elif folder is not None and any((folder / name).is_file() for name in models):
-        found = _of_sentence_piece(next(folder / n for n in models if (folder / n).is_file()))
-    else:
+    if (path := _file(tokenizer)) is None:
         found = _of_bytes(tokenizer.pieces())
+    else:
+        found = _of_json(path) if path.suffix == ".json" else _of_sentence_piece(path)
     spare = size - len(found.tokens)
     if spare < 0:
         raise UserError(f"the tokenizer has {-spare} ids more than the model, which has {size}")
@@ -95,9 +96,22 @@ def vocabulary(tokenizer: Tokenizer | None, size: int) -> Vocabulary:
     found.types += [UNUSED] * spare
     found.scores += [-1e4] * (spare if found.scores else 0)
     found.ids |= {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "padding": tokenizer.pad_id}
+    others = [end for end in tokenizer.end_ids if end != tokenizer.eos_id]
+    found.ids |= dict(zip(("eot", "eom"), others, strict=False))  # which end texts there, too
+    if UNKNOWN in found.types:
+        found.ids["unknown"] = found.types.index(UNKNOWN)
     found.flags.setdefault("add_bos_token", tokenizer.bos_id >= 0)
     found.template = tokenizer.chat_template
     return found
+
+
+def _file(tokenizer: Tokenizer) -> Path | None:
+    """Returns the tokenizer.json or the SentencePiece model that a tokenizer is read from."""
+    folder = tokenizer_folder(tokenizer)
+    if folder is None:
+        return None
+    there = (folder / name for name in ("tokenizer.json", *_MODELS))
+    return next((path for path in there if path.is_file()), None)
 
 
 def _of_json(path: Path) -> Vocabulary:
@@ -115,8 +129,28 @@ def _of_json(path: Path) -> Vocabulary:
     merges = [each if isinstance(each, str) else " ".join(each) for each in model["merges"]]
     if model.get("byte_fallback"):
         return _as_sentence_piece(data, tokens, types, merges)
-    cut, notes = _cut(data)
-    return Vocabulary("gpt2", tokens, types, merges=merges or [_NO_MERGE], cut=cut, notes=notes)
+    name = cut_name(data)
+    notes = _differences(data) if name else [_OTHER_CUTS, *_differences(data)]
+    return Vocabulary(
+        "gpt2", tokens, types, merges=merges or [_NO_MERGE], cut=name or "default", notes=notes
+    )
+
+
+_OTHER_CUTS = "llama.cpp may cut texts into words in another way: compare some ids"
+
+
+def _differences(data: Any) -> list[str]:
+    """Returns what llama.cpp passes over in a tokenizer of byte pairs."""
+    notes = []
+    if (normalizer := data.get("normalizer")) is not None:
+        notes.append(
+            f"llama.cpp does not normalise texts ({normalizer.get('type')}): those that are not "
+            "normal have other ids"
+        )
+    keys = ("lstrip", "rstrip", "single_word")
+    if loose := [t["content"] for t in data.get("added_tokens", []) if any(map(t.get, keys))]:
+        notes.append(f"llama.cpp keeps white space beside {loose[0]}, which the tokenizer takes in")
+    return notes
 
 
 def _type(token: str, added: dict[str, Any] | None, unknown: str) -> int:
@@ -131,56 +165,38 @@ def _as_sentence_piece(
     data: Any, tokens: list[str], types: list[int], merges: list[str]
 ) -> Vocabulary:
     """SentencePiece merges the pair whose result has the highest score: the earliest merge's."""
-    rank = {merge.replace(" ", "", 1): -float(number) for number, merge in enumerate(merges)}
+    rank: dict[str, float] = {}
+    for number, merge in enumerate(merges):
+        rank.setdefault(merge.replace(" ", "", 1), -float(number))
     scores = [rank.get(token, -1e4) for token in tokens]
-    return Vocabulary(
-        "llama",
-        tokens,
-        types,
-        scores,
-        flags={"add_space_prefix": '"Prepend"' in json.dumps(data.get("normalizer"))},
-    )
+    return Vocabulary("llama", tokens, types, scores, flags={"add_space_prefix": _prefix(data)})
 
 
-def _cut(data: Any) -> tuple[str, list[str]]:
-    """Returns the name of what cuts a text into words, and a note if none is known."""
-    described = json.dumps(data.get("pre_tokenizer")).replace("\\\\", "\\")
-    for name, part in _CUTS:
-        if part in described:
-            return name, []
-    if '"Split"' not in described:
-        return "gpt-2", []
-    return "default", ["llama.cpp may cut texts into words in another way: compare some ids"]
+def _prefix(data: Any) -> bool:
+    """Returns whether a space is put before a text."""
+    told = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")])
+    return any(each in told for each in ('"Prepend"', '"first"', '"always"'))
 
 
 def _of_sentence_piece(path: Path) -> Vocabulary:
-    try:
-        import sentencepiece
-    except ImportError as error:
-        raise UserError(f"to read {path}: pip install sentencepiece") from error
-    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    ids = range(model.vocab_size())
-
-    def kind(number: int) -> int:
-        for asked, answer in (
-            (model.is_unknown, UNKNOWN),
-            (model.is_control, CONTROL),
-            (model.is_unused, UNUSED),
-            (model.is_byte, BYTE),
-        ):
-            if asked(number):
-                return answer
-        return NORMAL
-
-    # Whether a space is put before a text shows in the ids of one.
-    prefix = model.encode("a", out_type=str)[:1] not in (["a"], [])
-    return Vocabulary(
-        "llama",
-        [model.id_to_piece(number) for number in ids],
-        [kind(number) for number in ids],
-        [model.get_score(number) for number in ids],
-        flags={"add_space_prefix": prefix},
+    model = read_model(path)
+    kinds = {MERGES: "llama", UNIGRAM: "t5"}
+    if model.kind not in kinds:
+        raise UserError(f"{path} is of words or characters; GGUF is written of pieces")
+    found = Vocabulary(
+        kinds[model.kind],
+        model.pieces,
+        model.types,
+        model.scores,
+        flags={"add_space_prefix": model.prefix, "remove_extra_whitespaces": model.trims},
     )
+    if model.kind == UNIGRAM:
+        found.charsmap = model.charsmap
+        if BYTE in model.types:
+            found.notes.append("llama.cpp has no bytes for what no piece of a unigram model is")
+    elif model.charsmap or model.trims:
+        found.notes.append("llama.cpp neither normalises texts nor removes spaces")
+    return found
 
 
 def _of_bytes(pieces: Sequence[bytes | None]) -> Vocabulary:
@@ -189,7 +205,7 @@ def _of_bytes(pieces: Sequence[bytes | None]) -> Vocabulary:
         raise UserError(
             f"a tokenizer with pieces such as {longer[0]!r} and without files cannot be written"
         )
-    shown = _shown_bytes()
+    shown = {byte: character for character, byte in byte_alphabet().items()}
     tokens = [
         f"<special_{number}>" if piece is None else shown[piece[0]]
         for number, piece in enumerate(pieces)
@@ -200,10 +216,3 @@ def _of_bytes(pieces: Sequence[bytes | None]) -> Vocabulary:
 
 _NO_MERGE = "þ ÿ"
 """Of two bytes that no UTF-8 has: there has to be a list, and an empty one has no type."""
-
-
-def _shown_bytes() -> dict[int, str]:
-    """The characters by which GPT-2 writes bytes: themselves if they are seen, others from 256."""
-    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = (byte for byte in range(256) if byte not in seen)
-    return {byte: chr(byte) for byte in seen} | {b: chr(256 + n) for n, b in enumerate(rest)}
