@@ -235,3 +235,40 @@ def test_contents_of_another_cache_are_refused(make_engine):
     other.adopt(engine.export(handle))
     with pytest.raises(UserError, match="same model, cache and page_size"):
         other.step()
+
+
+def test_texts_go_on_by_several_tokens_while_no_prompt_is_read(make_engine, greedy):
+    engine = make_engine()  # its clock stands, so that no number of tokens takes too long
+    asked = {engine.submit(Request((n, 5), 20, GREEDY)): (n, 5) for n in range(2)}
+    engine.step()  # the prompts, and a token each
+    engine.step()  # one more, which tells how long a token takes
+    several = engine.step()
+    for handle, prompt in asked.items():
+        text = [token.id for other, token in several if other == handle]
+        assert text == greedy(prompt, 20)[2:18]
+
+
+def test_tokens_come_one_by_one_where_none_may_be_held_back(make_engine):
+    engine = make_engine(max_delay=0.0)
+    engine.submit(Request((1, 5), 8, GREEDY))
+    assert [len(engine.step()) for _ in range(8)] == [1] * 8
+
+
+def test_a_call_ends_with_a_text_while_others_wait(make_engine):
+    engine = make_engine()
+    for n in range(4):
+        engine.submit(Request((n, 5), 20 if n else 6, GREEDY))
+    engine.step()
+    engine.step()
+    late = engine.submit(Request((9, 5), 4, GREEDY))
+    assert len(engine.step()) == 4 * 4  # 6 tokens of the first, of which 2 came before
+    assert late in {handle for handle, _ in engine.step()}
+
+
+def test_an_end_id_ends_a_text_within_a_call(make_engine, greedy, finish_all):
+    engine = make_engine()
+    text = greedy((3, 5), 12)
+    end = text[7]
+    handle = engine.submit(Request((3, 5), 12, GREEDY, end_ids=(end,)))
+    assert finish_all(engine)[handle] == text[: text.index(end) + 1]
+    assert engine.stats().pages_used == 0

@@ -158,3 +158,18 @@ def test_thousands_of_requests_that_come_and_go_leave_every_page_free(seed):
     assert min(done, cancelled, plans.preemptions, plans.found) > 50
     assert plans.pool.used == 0
     assert plans.pool.free + plans.pool.kept == 16
+
+
+def test_pages_for_several_tokens_are_taken_as_far_as_there_are_some():
+    plans = scheduler(pages=5)
+    plans.submit(sequence(0, prompt=4, tokens=12))
+    compute(plans, plans.plan(tokens=8))
+    plan = plans.plan(tokens=8)
+    assert plan.tokens == 8
+    assert len(plan.work[0].sequence.pages) == 3  # of 4 ids and 8 more
+    plans.submit(sequence(1, prompt=4, tokens=12))
+    assert plans.plan(tokens=8).tokens == 1  # a prompt is read
+    for work in plans.running:
+        work.computed = len(work.ids) - 1
+    assert plans.plan(tokens=8).tokens < 8
+    assert plans.preemptions == 0
