@@ -169,9 +169,7 @@ def _speculated(
                         yield row.index, row.token(told, place)
 
 
-def _masks(
-    rows: Sequence[_Row], proposed: NDArray[np.int32], vocab_size: int
-) -> NDArray[np.int32]:
+def _masks(rows: Sequence[_Row], proposed: NDArray[np.int32], vocab_size: int) -> NDArray[np.int32]:
     """Returns which ids may stand at each place: that of each proposed id, and the next.
 
     Behind an id that may not stand there, or ends its text, all may: none of it will stay.

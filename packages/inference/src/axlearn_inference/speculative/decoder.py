@@ -103,9 +103,7 @@ class SpeculativeDecoder:
     def _variables(self) -> tuple[Tree, Tree]:
         return self.target.variables, self.draft.variables
 
-    def begin(
-        self, prompts: Sequence[Sequence[int]], asked: Asked, max_tokens: int
-    ) -> Speculation:
+    def begin(self, prompts: Sequence[Sequence[int]], asked: Asked, max_tokens: int) -> Speculation:
         """Reads prompts of any lengths, to continue each by up to `max_tokens`."""
         ids, lengths = padded(prompts)
         # Besides prompt and text the caches hold what is proposed beyond the last token.
