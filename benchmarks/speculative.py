@@ -26,14 +26,14 @@ from axlearn_experiments.text import moby_dick, trainer
 from axlearn_inference import LanguageModel, Request, Sampling, complete, load
 from axlearn_layers.families import llama
 
-VOCAB = 1024
+VOCAB, LENGTH = 1024, 128
 PROMPT = 32  # tokens
 TEMPERATURES = (0.0, 1.0)
 
 
 def experiment(max_step: int, **sizes: int) -> Trainer.Config:
     model = llama(vocab_size=VOCAB, **sizes, tied=True, embedding_scale=sizes["dim"] ** 0.5)
-    data = moby_dick(vocab_size=VOCAB, seq_len=128, batch_size=8)
+    data = moby_dick(vocab_size=VOCAB, seq_len=LENGTH, batch_size=8)
     return trainer(model, data, peak_rate=2e-3, max_step=max_step)
 
 
@@ -50,11 +50,15 @@ def trained(folder: Path) -> tuple[LanguageModel, LanguageModel]:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.chdir(folder)  # what a run knows of its data is relative
-    for name in ("target", "draft"):
-        if not Path(name).exists():
-            for command in ("data prepare {}", "train {} --dir " + name):
-                words = ["axl", *command.format(f"speculative:{name}").split()]
-                subprocess.run(words, check=True, stdout=sys.stderr)
+    data = f"prepared/moby_dick-{VOCAB}-{LENGTH}"
+    sizes = f"--vocab-size {VOCAB} --seq-len {LENGTH}"
+    for made, command in (
+        (data, f"data prepare moby_dick --tokenizer sentencepiece {sizes} --dir {data}"),
+        ("target", "train speculative:target --dir target"),
+        ("draft", "train speculative:draft --dir draft"),
+    ):
+        if not Path(made).exists():
+            subprocess.run(["axl", *command.split()], check=True, stdout=sys.stderr)
     return load(Path("target")), load(Path("draft"))
 
 
