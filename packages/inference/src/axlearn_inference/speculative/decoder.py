@@ -92,12 +92,12 @@ class SpeculativeDecoder:
         self.target = target
         self.draft = draft
         self.statistics = Statistics()
-        options = {"static_argnames": ("logprobs", "top"), "donate_argnames": "texts"}
+        compiled = partial(jax.jit, static_argnames=("logprobs", "top"), donate_argnames="texts")
         self._begin = jax.jit(self._read, static_argnames="max_length")
-        self._rounds = jax.jit(self._go_on, **options)
+        self._rounds = compiled(self._go_on)
         # A round in two halves, so that masks are made of what is proposed.
         self._ahead = jax.jit(self._propose, donate_argnames="texts")
-        self._judge = jax.jit(self._settle, **options)
+        self._judge = compiled(self._settle)
 
     @property
     def _variables(self) -> tuple[Tree, Tree]:
@@ -144,7 +144,8 @@ class SpeculativeDecoder:
 
     def propose(self, texts: Speculation, asked: Asked) -> tuple[Proposal, jax.Array, Speculation]:
         """Returns what is proposed, scores [batch, k + 1, vocab], and the texts for `judge`."""
-        return self._ahead(self._variables, texts, asked)
+        ahead: tuple[Proposal, jax.Array, Speculation] = self._ahead(self._variables, texts, asked)
+        return ahead
 
     def judge(
         self,
@@ -222,7 +223,8 @@ class SpeculativeDecoder:
 
         def goes_on(carry: Any) -> jax.Array:
             _, _, ended, made = carry
-            return (made < count) & ~ended.all()
+            more: jax.Array = (made < count) & ~ended.all()
+            return more
 
         def body(carry: Any) -> Any:
             texts, all_, ended, made = carry
