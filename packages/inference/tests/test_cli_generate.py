@@ -97,6 +97,13 @@ def test_a_stop_string_ends_the_text(generate):
     assert (found["text"], found["finish"]) == ("bcd", "stop")
 
 
+def test_a_draft_changes_nothing_but_how_fast_a_greedy_text_comes(run, generate):
+    words = ("a", "--temperature", 0, "--stop", "wx", "--logprobs", 1, "--json")
+    found = generate(*words, "--draft", run, "--draft-tokens", 3)
+    assert lines(found)[0]["text"] == "bcdefghijklmnopqrstuv"
+    assert "the draft was right 100% of the time: 4.00 tokens a step" in found.err
+
+
 def test_log_probabilities_are_shown_as_a_table(generate):
     out = generate("a", "--temperature", 0, "--max-tokens", 2, "--logprobs", 1).out
     assert out.splitlines()[0] == "abc"

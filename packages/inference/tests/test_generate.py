@@ -5,6 +5,7 @@ import pytest
 
 from axlearn_core.errors import UserError
 from axlearn_inference import LanguageModel, Request, Sampling, complete, generate
+from axlearn_inference.speculative import LookupDraft, SpeculativeDecoder
 
 GREEDY = Sampling(temperature=0)
 PROMPTS = ((1, 2, 3), (7,), (5, 4, 3, 11))
@@ -119,6 +120,29 @@ def test_penalties_count_prompt_and_text(model, next_scores):
                 scores[i] -= 0.5
             assert token == scores.argmax()
             ids.append(token)
+
+
+@pytest.fixture(scope="module")
+def decoder(model):
+    return SpeculativeDecoder(model, LookupDraft(model.vocab_size, draft_tokens=3))
+
+
+def test_with_a_draft_log_probabilities_are_the_same(model, greedy, decoder):
+    for one, other in zip(complete(model, requests(), decoder), greedy, strict=True):
+        assert (one.ids, one.text, one.finish) == (other.ids, other.text, other.finish)
+        for mine, known in zip(one.tokens, other.tokens, strict=True):
+            assert [i for i, _ in mine.top] == [i for i, _ in known.top]
+            np.testing.assert_allclose(
+                [p for _, p in mine.top], [p for _, p in known.top], atol=1e-5
+            )
+            np.testing.assert_allclose(mine.logprob, known.logprob, atol=1e-5)
+
+
+def test_with_a_draft_a_text_ends_before_a_stop_string(model, greedy, decoder):
+    whole = greedy[2].text
+    stop = whole[5:8]
+    found = complete(model, requests(stop=(stop, "never")), decoder)[2]
+    assert (found.text, found.finish) == (whole[: whole.index(stop)], "stop")
 
 
 def test_without_a_tokenizer_ids_are_all_there_is(model, greedy):

@@ -13,12 +13,12 @@ from axlearn_core.config import replace
 from axlearn_core.errors import UserError
 from axlearn_core.module import functional, map_specs, ones
 from axlearn_core.testing.tiny import Letters
-from axlearn_inference.caches import PagedCache
+from axlearn_inference.caches import PagedCache, SlidingCache
 from axlearn_inference.decoding import complete
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling
 from axlearn_inference.speculative import LookupDraft, ModelDraft, SpeculativeDecoder, Statistics
-from axlearn_layers import ContiguousCache, KVCache
+from axlearn_layers import KVCache
 from axlearn_layers.families import llama, mamba2
 
 VOCAB = 11
@@ -39,15 +39,11 @@ def language_model(cfg, seed, **fields):
     return LanguageModel(module=module, variables=state, **(known | fields))
 
 
-def tiny_config(vocab_size=VOCAB, layers=1):
+def tiny(seed, vocab_size=VOCAB, layers=1, cache=None, window=None, **fields):
     sizes = {"num_heads": 2, "num_kv_heads": 1, "hidden_dim": 24, "num_layers": layers}
-    return llama(vocab_size=vocab_size, dim=16, **sizes)
-
-
-def tiny(seed, vocab_size=VOCAB, layers=1, paged=False, **fields):
-    cfg = tiny_config(vocab_size, layers)
-    if paged:
-        replace(cfg, KVCache, PagedCache.default_config().set(page_size=4))
+    cfg = llama(vocab_size=vocab_size, dim=16, window=window, **sizes)
+    if cache is not None:
+        replace(cfg, KVCache, cache)
     return language_model(cfg, seed, vocab_size=vocab_size, **fields)
 
 
@@ -103,12 +99,22 @@ def test_greedy_text_is_that_of_the_model_alone(target, decoders, draft):
     assert found == [greedy_alone(target, prompt, 20) for prompt in PROMPTS]
 
 
-def test_greedy_text_is_the_same_from_a_paged_cache(target):
-    paged = tiny(0, layers=2, paged=True)
-    decoder = SpeculativeDecoder(paged, ModelDraft(tiny(1, paged=True), draft_tokens=3))
+@pytest.mark.parametrize(
+    ("cache", "window"),
+    [
+        (PagedCache.default_config().set(page_size=4), None),
+        (SlidingCache.default_config().set(spare=2), 4),
+    ],
+    ids=["pages", "ring"],
+)
+def test_greedy_text_is_the_same_from_pages_and_from_a_ring_with_spare_slots(cache, window):
+    model = tiny(0, layers=2, cache=cache, window=window)
+    draft = tiny(1, cache=cache, window=window)
+    decoder = SpeculativeDecoder(model, ModelDraft(draft, draft_tokens=3))
     requests = [Request(tuple(p), 20, sampling=Sampling(temperature=0)) for p in PROMPTS]
     found = [ids(text) for text in texts(decoder, requests)]
-    assert found == [greedy_alone(target, prompt, 20) for prompt in PROMPTS]
+    assert found == [greedy_alone(model, prompt, 20) for prompt in PROMPTS]
+    assert 0 < decoder.statistics.acceptance < 1  # some were forgotten
 
 
 def pairs(model, prompt, sampling):
@@ -228,25 +234,21 @@ def test_other_tokenizers_are_refused():
         SpeculativeDecoder(tiny(0, tokenizer=one), ModelDraft(tiny(1, tokenizer=other)))
 
 
-def test_recurrent_models_are_refused(target):
+def test_recurrent_models_are_refused():
     cfg = mamba2(vocab_size=VOCAB, dim=8, num_layers=1, state_dim=4, head_dim=8)
-    with pytest.raises(UserError, match=r"cannot forget .*Mamba2 \(root\.stack\.layer\.inner\)"):
-        ModelDraft(language_model(cfg, 0))
-
-
-def test_caches_that_cannot_forget_enough_are_refused():
-    class Ring(ContiguousCache):
-        rewinds = 2
-
-    cfg = tiny_config()
-    replace(cfg, KVCache, Ring.default_config())
     model = language_model(cfg, 0)
+    message = r"cannot forget .*Mamba2 \(root\.stack\.layer\.inner\)"
+    with pytest.raises(UserError, match=message):
+        ModelDraft(model)
+    with pytest.raises(UserError, match=message):
+        SpeculativeDecoder(model, LookupDraft(VOCAB))
+
+
+def test_a_ring_that_cannot_forget_enough_is_refused():
+    model = tiny(0, cache=SlidingCache.default_config().set(spare=1), window=4)
     SpeculativeDecoder(model, LookupDraft(VOCAB, draft_tokens=2))
-    message = r"Ring \(root\.stack\.layer\.attention\.cache\) can forget 2 and not 3"
+    message = (
+        r"SlidingCache \(root\.stack\.layer\.attention\.cache\) can forget 2 and not 3.*spare=2"
+    )
     with pytest.raises(UserError, match=message):
         SpeculativeDecoder(model, LookupDraft(VOCAB, draft_tokens=3))
-
-
-def test_requests_for_log_probabilities_are_refused(decoders):
-    with pytest.raises(UserError, match="a request with top_logprobs is decoded without a draft"):
-        texts(decoders["lookup"], [Request((1,), top_logprobs=2)])

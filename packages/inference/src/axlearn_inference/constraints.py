@@ -145,6 +145,9 @@ class _Matcher:
         self._matcher.consume_token(token)
         self._check()
 
+    def copy(self) -> Matcher:
+        return _Matcher(self._kind, self._matcher.deep_copy(), self._fill, self._words)
+
     @property
     def ended(self) -> bool:
         return bool(self._matcher.is_stopped())

@@ -72,6 +72,10 @@ class Matcher(Protocol):
         """Goes on by an id, one that was allowed."""
         ...
 
+    def copy(self) -> Matcher:
+        """Returns one that goes its own way from here."""
+        ...
+
     @property
     def ended(self) -> bool:
         """Whether the text is whole and nothing but an end id may follow."""

@@ -89,6 +89,11 @@ def draw(
         return jnp.where(rules.temperature == 0, greedy, drawn)
 
     token = jax.lax.cond(jnp.any(rules.temperature > 0), by_chance, lambda: greedy)
+    return with_log_probabilities(logits, token)
+
+
+def with_log_probabilities(logits: jax.Array, token: jax.Array) -> Drawn:
+    """Returns tokens [batch] that were drawn after scores [batch, vocab], and what these say."""
     logits = logits.astype(jnp.float32)
     total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     top_logits, top_tokens = jax.lax.top_k(logits, min(TOP, logits.shape[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ from axlearn_inference.decoding.programs import CHUNK, Asked, Told, bucket, padd
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import FinishReason, Request, Token
 from axlearn_inference.sampling import rules
-from axlearn_inference.speculative import SpeculativeDecoder
 from axlearn_inference.text import TextStream
+
+if TYPE_CHECKING:
+    from axlearn_inference.speculative import SpeculativeDecoder
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,13 @@ def generate(
         return
     rows = [_Row(index, request, model) for index, request in enumerate(requests)]
     programs, asked = programs_of(model), _asked(requests, model)
-    if speculative is not None:
-        yield from _speculated(rows, speculative, asked)
-        return
     options = {
         "logprobs": any(request.top_logprobs is not None for request in requests),
         "top": any(request.top_logprobs for request in requests),
     }
+    if speculative is not None:
+        yield from _speculated(rows, speculative, asked, options)
+        return
     prompts = list(dict.fromkeys(request.prompt for request in requests))
     ids, lengths = padded(prompts, model.max_length)
     which = np.array([prompts.index(request.prompt) for request in requests], np.int32)
@@ -141,23 +144,63 @@ def _mask(rows: Sequence[_Row], vocab_size: int) -> NDArray[np.int32] | None:
 
 
 def _speculated(
-    rows: Sequence[_Row], decoder: SpeculativeDecoder, asked: Asked
+    rows: Sequence[_Row], decoder: SpeculativeDecoder, asked: Asked, options: dict[str, bool]
 ) -> Iterator[tuple[int, Token]]:
-    requests = [row.request for row in rows]
-    for request in requests:
-        for name in ("top_logprobs", "constraint"):
-            if getattr(request, name) is not None:
-                raise UserError(f"a request with {name} is decoded without a draft")
-    most = max(request.max_tokens for request in requests)
-    prompts, samplings = zip(*((each.prompt, each.sampling) for each in requests), strict=True)
-    texts = decoder.begin(prompts, samplings, most)
-    while any(live := [row.finish is None for row in rows]):
-        texts, accepted = decoder.step(texts, asked.rules)
-        for row, ids in zip(rows, decoder.told(accepted, live), strict=True):
-            for token in ids:
-                if row.finish is None:
-                    text = row.read(token)
-                    yield row.index, Token(token, finish=row.finish, text=text)
+    most = np.array([row.left for row in rows], np.int32)
+    texts = decoder.begin([row.request.prompt for row in rows], asked, int(most.max()))
+    constrained = any(row.matcher is not None for row in rows)
+    count = 1
+    while any(row.finish is None for row in rows):
+        ended = np.array([row.finish is not None for row in rows])
+        if constrained:
+            proposal, logits, texts = decoder.propose(texts, asked)
+            mask = _masks(rows, jax.device_get(proposal.tokens), decoder.target.vocab_size)
+            texts, judged = decoder.judge(proposal, logits, texts, asked, ended, mask, **options)
+        else:
+            texts, judged = decoder.rounds(texts, asked, most, ended, count, **options)
+            count *= 2
+        for number, lengths in enumerate(judged.lengths):
+            told = jax.tree.map(lambda x, i=number: x[i], judged.told)
+            live = [row for row in rows if row.finish is None]
+            decoder.count(lengths[[row.index for row in live]])
+            for row in live:
+                for place in range(lengths[row.index]):
+                    if row.finish is None:
+                        yield row.index, row.token(told, place)
+
+
+def _masks(rows: Sequence[_Row], proposed: NDArray[np.int32], vocab_size: int) -> NDArray[np.int32]:
+    """Returns which ids may stand at each place: that of each proposed id, and the next.
+
+    Behind an id that may not stand there, or ends its text, all may: none of it will stay.
+
+    Args:
+        rows: the texts.
+        proposed: [batch, k], what may follow each.
+        vocab_size: of scores.
+
+    Returns:
+        [batch, k + 1, ceil(vocab / 32)].
+    """
+    batch, k = proposed.shape
+    masks = np.full((batch, k + 1, -(-vocab_size // 32)), -1, np.int32)
+    for places, ids, row in zip(masks, proposed.tolist(), rows, strict=True):
+        if row.matcher is None or row.finish is not None:
+            continue
+        row.matcher.fill_mask(places[0])
+        future = row.matcher.copy()
+        for mask, following, token in zip(places, places[1:], ids, strict=False):
+            if not mask[token // 32] >> (token % 32) & 1:
+                break
+            future.accept(token)
+            if future.ended:
+                break
+            try:
+                future.fill_mask(following)
+            except UserError:  # Only a text that comes here fails, and does so by its next id.
+                following[:] = -1
+                break
+    return masks
 
 
 class _Row:
@@ -173,9 +216,9 @@ class _Row:
         tokenizer = model.tokenizer
         self.text = None if tokenizer is None else TextStream(tokenizer, self.before, request.stop)
 
-    def token(self, told: Told) -> Token:
-        """Takes this row's part of what a step told."""
-        i, top = self.index, self.request.top_logprobs
+    def token(self, told: Told, *place: int) -> Token:
+        """Takes this row's part of what a step told, at one of its places if it has several."""
+        i, top = (self.index, *place), self.request.top_logprobs
         token = int(told.token[i])
         logprob: float | None = None
         likeliest: tuple[tuple[int, float], ...] = ()

@@ -27,10 +27,15 @@ class Accepted(NamedTuple):
     lengths: jax.Array  # [batch] int32, from 1 to k + 1: the accepted ones, and one of the target
 
 
-def probabilities(logits: jax.Array, rules: Rules, penalized: Penalized | None) -> jax.Array:
+def probabilities(
+    logits: jax.Array,
+    rules: Rules,
+    penalized: Penalized | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
     """Returns what `draw` draws from, [batch, vocab] float32: all weight on one id if greedy."""
     in_prompt, counts = (None, None) if penalized is None else penalized
-    scores = adjusted(logits, rules, in_prompt=in_prompt, counts=counts)
+    scores = adjusted(logits, rules, in_prompt=in_prompt, counts=counts, mask=mask)
     greedy = jax.nn.one_hot(jnp.argmax(scores, axis=-1), scores.shape[-1])
 
     def by_chance() -> jax.Array:

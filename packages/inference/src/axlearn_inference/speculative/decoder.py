@@ -1,23 +1,28 @@
-"""Generation in steps of several tokens, which a draft proposes and the model judges."""
+"""Generation in rounds of several tokens, which a draft proposes and the model judges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from axlearn_core.errors import UserError
 from axlearn_core.module.context import Tree
+from axlearn_inference.decoding.programs import Asked, Told, bucket, padded
 from axlearn_inference.model import LanguageModel
-from axlearn_inference.request import Sampling
-from axlearn_inference.sampling import Rules
-from axlearn_inference.speculative.acceptance import Accepted, Penalized, accept, probabilities
-from axlearn_inference.speculative.drafts import Draft, ModelDraft
+from axlearn_inference.sampling import with_log_probabilities
+from axlearn_inference.speculative.acceptance import Penalized, accept, probabilities
+from axlearn_inference.speculative.drafts import Draft, ModelDraft, Proposal
 from axlearn_inference.speculative.reading import check_rewinds, extend, rewound
+
+ROUNDS = 8
+"""Rounds per call of the compiled loop, at most: many for speed, few to see tokens come."""
 
 
 class Speculation(NamedTuple):
@@ -27,7 +32,14 @@ class Speculation(NamedTuple):
     draft: Tree
     last: jax.Array  # [batch] int32
     made: jax.Array  # [batch] int32, how many tokens follow each prompt
-    penalized: Penalized | None  # None if no row has penalties
+    counts: jax.Array | None  # [batch, vocab] int32, how often each text holds each id
+
+
+class Judged(NamedTuple):
+    """What is told of rounds, [rounds, batch, k + 1] each."""
+
+    told: Told
+    lengths: jax.Array  # [rounds, batch] int32, how many of a round's tokens are the text's
 
 
 @dataclass
@@ -35,7 +47,7 @@ class Statistics:
     """How well a draft does.
 
     Attributes:
-        steps: of each text, summed.
+        steps: rounds of each text, summed.
         proposed: tokens.
         accepted: those that stayed.
     """
@@ -58,7 +70,7 @@ class Statistics:
 class SpeculativeDecoder:
     """Speculative decoding (arXiv:2211.17192, 2302.01318).
 
-    In each step the draft proposes k tokens for each text, the model scores all of them at once,
+    In each round the draft proposes k tokens for each text, the model scores all of them at once,
     and some of them stay, from none to all, with one more of the model's own: see `accept`. All of
     `Sampling` holds, penalties too: each place is judged as if what is proposed before it were the
     text. So greedy texts are those of the model alone, and sampled ones have its distribution, but
@@ -80,127 +92,253 @@ class SpeculativeDecoder:
         self.target = target
         self.draft = draft
         self.statistics = Statistics()
-        self._begin = jax.jit(self._read, donate_argnums=1)
-        self._step = jax.jit(self._judge, donate_argnums=1)
+        compiled = partial(jax.jit, static_argnames=("logprobs", "top"), donate_argnames="texts")
+        self._begin = jax.jit(self._read, static_argnames="max_length")
+        self._rounds = compiled(self._go_on)
+        # A round in two halves, so that masks are made of what is proposed.
+        self._ahead = jax.jit(self._propose, donate_argnames="texts")
+        self._judge = compiled(self._settle)
 
     @property
-    def room(self) -> int:
-        """How many positions a cache needs besides those of prompt and text."""
-        return self.draft.draft_tokens
+    def _variables(self) -> tuple[Tree, Tree]:
+        return self.target.variables, self.draft.variables
 
-    def begin(
-        self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], max_tokens: int
-    ) -> Speculation:
+    def begin(self, prompts: Sequence[Sequence[int]], asked: Asked, max_tokens: int) -> Speculation:
         """Reads prompts of any lengths, to continue each by up to `max_tokens`."""
-        lengths = np.array([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
-        ids = np.zeros((len(prompts), longest), np.int32)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-        size = (len(prompts), longest + max_tokens + self.room)
-        texts = Speculation(
-            cache=self.target.module.init_cache(*size, self.target.dtype),
-            draft=self.draft.init(*size),
-            last=jnp.asarray(ids[np.arange(len(prompts)), lengths - 1]),
-            made=jnp.zeros(len(prompts), jnp.int32),
-            penalized=self._penalized(prompts)
-            if any(each.penalises for each in samplings)
-            else None,
+        ids, lengths = padded(prompts)
+        # Besides prompt and text the caches hold what is proposed beyond the last token.
+        most = bucket(int(lengths.max()) + max_tokens + self.draft.draft_tokens)
+        begun = self._begin(
+            self._variables, ids, lengths, asked, max_length=max(most, ids.shape[1])
         )
-        variables = self.target.variables, self.draft.variables
-        begun = self._begin(variables, texts, ids, jnp.asarray(lengths - 1, jnp.int32))
         placed: Speculation = jax.device_put(begun, _places(begun))
         return placed
 
-    def step(self, texts: Speculation, rules: Rules) -> tuple[Speculation, Accepted]:
-        """Continues each text by 1 to k + 1 tokens. `texts` is used up."""
-        variables = self.target.variables, self.draft.variables
+    def rounds(
+        self,
+        texts: Speculation,
+        asked: Asked,
+        most: NDArray[np.int32],
+        ended: NDArray[np.bool_],
+        count: int,
+        **options: bool,
+    ) -> tuple[Speculation, Judged]:
+        """Continues each text in some rounds by 1 to k + 1 tokens each, until all have ended.
+
+        Args:
+            texts: as `begin` or the call before returned them; used up.
+            asked: of the rows.
+            most: [batch], how many tokens at most follow each prompt.
+            ended: [batch], rows of which nothing more is wanted; they stay as they are.
+            count: of rounds; of more than `ROUNDS` so many are made.
+            options: `logprobs` and `top` as `Programs` takes them.
+        """
         places = _places(texts)
-        grown, accepted = self._step(variables, texts, rules)
-        # Were they elsewhere on a mesh, the next step would be compiled anew for it.
-        return jax.device_put(grown, places), accepted
+        count = min(count, ROUNDS)
+        grown, judged, made = self._rounds(
+            self._variables, texts, asked, most, ended, np.int32(count), **options
+        )
+        judged, made = jax.device_get((judged, made))
+        # Were they elsewhere on a mesh, the next call would be compiled anew for it.
+        return jax.device_put(grown, places), jax.tree.map(lambda x: x[:made], judged)
 
-    def told(self, accepted: Accepted, live: Sequence[bool]) -> list[list[int]]:
-        """Returns the ids that a step gave each text, and counts those that are still wanted."""
-        tokens, lengths = jax.device_get(accepted)
-        for length in lengths[np.array(live)].tolist():
-            self.statistics.steps += 1
-            self.statistics.proposed += self.draft.draft_tokens
-            self.statistics.accepted += length - 1
-        return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    def propose(self, texts: Speculation, asked: Asked) -> tuple[Proposal, jax.Array, Speculation]:
+        """Returns what is proposed, scores [batch, k + 1, vocab], and the texts for `judge`."""
+        ahead: tuple[Proposal, jax.Array, Speculation] = self._ahead(self._variables, texts, asked)
+        return ahead
 
-    def _penalized(self, prompts: Sequence[Sequence[int]]) -> Penalized:
-        in_prompt = np.zeros((len(prompts), self.target.vocab_size), bool)
-        for row, prompt in enumerate(prompts):
-            in_prompt[row, list(prompt)] = True
-        return Penalized(jnp.asarray(in_prompt), jnp.zeros(in_prompt.shape, jnp.int32))
+    def judge(
+        self,
+        proposal: Proposal,
+        logits: jax.Array,
+        texts: Speculation,
+        asked: Asked,
+        ended: NDArray[np.bool_],
+        mask: NDArray[np.int32],
+        **options: bool,
+    ) -> tuple[Speculation, Judged]:
+        """Finishes a round that `propose` has begun.
+
+        Args:
+            proposal, logits, texts: as `propose` returned them; texts are used up.
+            asked, ended, options: as for `rounds`.
+            mask: [batch, k + 1, ceil(vocab / 32)], which ids may stand at each place.
+        """
+        places = _places(texts)
+        grown, judged = self._judge(proposal, logits, texts, asked, ended, mask, **options)
+        judged = jax.tree.map(lambda x: x[None], jax.device_get(judged))
+        return jax.device_put(grown, places), judged
+
+    def count(self, lengths: NDArray[np.int32]) -> None:
+        """Adds rounds to the statistics, by how many tokens they gave; 0 is a text that stayed."""
+        lengths = lengths[lengths > 0]
+        self.statistics.steps += lengths.size
+        self.statistics.proposed += self.draft.draft_tokens * lengths.size
+        self.statistics.accepted += int(lengths.sum()) - lengths.size
 
     # What is compiled.
 
     def _read(
-        self, variables: tuple[Tree, Tree], texts: Speculation, ids: jax.Array, lengths: jax.Array
+        self,
+        variables: tuple[Tree, Tree],
+        ids: jax.Array,
+        lengths: jax.Array,
+        asked: Asked,
+        *,
+        max_length: int,
     ) -> Speculation:
-        """Has model and draft read the first `lengths` of ids [batch, seq]."""
+        """Has model and draft read prompts, [batch, seq] padded at their end, but the last ids."""
         own, drafts = variables
-        _, cache = extend(self.target, own, texts.cache, ids, lengths)
-        draft = self.draft.read(drafts, texts.draft, ids, lengths)
-        return texts._replace(cache=cache, draft=draft)
-
-    def _judge(
-        self, variables: tuple[Tree, Tree], texts: Speculation, rules: Rules
-    ) -> tuple[Speculation, Accepted]:
-        own, drafts = variables
-        cache, draft, last, made, penalized = texts
-        proposal = self.draft.propose(drafts, draft, last, rules, made, penalized)
-        ids = jnp.concatenate([last[:, None], proposal.tokens], axis=1)
-        logits, extended = extend(self.target, own, cache, ids)
-        target = _at_each_place(logits, proposal.tokens, rules, penalized)
-        accepted = accept(proposal.tokens, proposal.probabilities, target, rules.seed, made)
-
-        tokens, lengths = accepted
-        length = cache["length"] + lengths
-        if penalized is not None:
-            stays = jnp.arange(tokens.shape[1]) < lengths[:, None]
-            counts = penalized.counts.at[jnp.arange(len(tokens))[:, None], tokens].add(stays)
-            penalized = penalized._replace(counts=counts)
-        grown = Speculation(
-            cache=rewound(extended, length),
-            draft=rewound(proposal.state, length),
-            last=jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0],
-            made=made + lengths,
-            penalized=penalized,
+        batch = ids.shape[0]
+        cache = self.target.module.init_cache(batch, max_length, self.target.dtype)
+        _, cache = extend(self.target, own, cache, ids, lengths - 1)
+        draft = self.draft.read(drafts, self.draft.init(batch, max_length), ids, lengths - 1)
+        return Speculation(
+            cache=cache,
+            draft=draft,
+            last=jnp.take_along_axis(ids, lengths[:, None] - 1, axis=1)[:, 0],
+            made=jnp.zeros(batch, jnp.int32),
+            counts=None if asked.in_prompt is None else jnp.zeros(asked.in_prompt.shape, jnp.int32),
         )
-        return grown, accepted
+
+    def _go_on(
+        self,
+        variables: tuple[Tree, Tree],
+        texts: Speculation,
+        asked: Asked,
+        most: jax.Array,
+        ended: jax.Array,
+        count: jax.Array,
+        *,
+        logprobs: bool,
+        top: bool,
+    ) -> tuple[Speculation, Judged, jax.Array]:
+        """See `rounds`. What is told has `ROUNDS` rounds, of which the last result counts."""
+
+        def one(texts: Speculation, ended: jax.Array) -> tuple[Speculation, Judged]:
+            proposal, logits, texts = self._propose(variables, texts, asked)
+            return self._settle(
+                proposal, logits, texts, asked, ended, None, logprobs=logprobs, top=top
+            )
+
+        def goes_on(carry: Any) -> jax.Array:
+            _, _, ended, made = carry
+            more: jax.Array = (made < count) & ~ended.all()
+            return more
+
+        def body(carry: Any) -> Any:
+            texts, all_, ended, made = carry
+            texts, now = one(texts, ended)
+            all_ = jax.tree.map(lambda whole, part: whole.at[made].set(part), all_, now)
+            return texts, all_, ended | _ends(now, asked) | (texts.made >= most), made + 1
+
+        empty = jax.tree.map(
+            lambda x: jnp.zeros((ROUNDS, *x.shape), x.dtype), jax.eval_shape(one, texts, ended)[1]
+        )
+        start = texts, empty, ended, jnp.int32(0)
+        texts, judged, _, made = jax.lax.while_loop(goes_on, body, start)
+        return texts, judged, made
+
+    def _propose(
+        self, variables: tuple[Tree, Tree], texts: Speculation, asked: Asked
+    ) -> tuple[Proposal, jax.Array, Speculation]:
+        own, drafts = variables
+        proposal = self.draft.propose(
+            drafts, texts.draft, texts.last, asked.rules, texts.made, _penalized(texts, asked)
+        )
+        ids = jnp.concatenate([texts.last[:, None], proposal.tokens], axis=1)
+        logits, cache = extend(self.target, own, texts.cache, ids)
+        # Theirs is the length before, until it is known how much stays.
+        length = texts.cache["length"]
+        texts = texts._replace(cache=rewound(cache, length), draft=rewound(proposal.state, length))
+        return proposal._replace(state={}), logits, texts
+
+    def _settle(
+        self,
+        proposal: Proposal,
+        logits: jax.Array,
+        texts: Speculation,
+        asked: Asked,
+        ended: jax.Array,
+        mask: jax.Array | None,
+        *,
+        logprobs: bool,
+        top: bool,
+    ) -> tuple[Speculation, Judged]:
+        penalized = _penalized(texts, asked)
+        target = _at_each_place(logits, proposal.tokens, asked, penalized, mask)
+        tokens, lengths = accept(
+            proposal.tokens, proposal.probabilities, target, asked.rules.seed, texts.made
+        )
+        lengths = jnp.where(ended, 0, lengths)
+        last = jnp.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0]
+        counts, length = texts.counts, texts.cache["length"] + lengths
+        if counts is not None:
+            stays = jnp.arange(tokens.shape[1]) < lengths[:, None]
+            counts = counts.at[jnp.arange(len(tokens))[:, None], tokens].add(stays)
+        grown = Speculation(
+            cache=rewound(texts.cache, length),
+            draft=rewound(texts.draft, length),
+            last=jnp.where(ended, texts.last, last),
+            made=texts.made + lengths,
+            counts=counts,
+        )
+        drawn = jax.vmap(with_log_probabilities)(logits, tokens)
+        told = Told(
+            tokens,
+            drawn.logprob if logprobs else None,
+            drawn.top_tokens if top else None,
+            drawn.top_logprobs if top else None,
+        )
+        return grown, Judged(told, lengths)
 
 
 def _places(texts: Speculation) -> Any:
     return jax.tree.map(lambda x: x.sharding, texts)
 
 
+def _penalized(texts: Speculation, asked: Asked) -> Penalized | None:
+    if texts.counts is None:
+        return None
+    assert asked.in_prompt is not None
+    return Penalized(asked.in_prompt, texts.counts)
+
+
+def _ends(judged: Judged, asked: Asked) -> jax.Array:
+    """Returns which texts [batch] have an end id among the tokens of a round."""
+    tokens = judged.told.token
+    theirs = jnp.arange(tokens.shape[1]) < judged.lengths[:, None]
+    ends = (tokens[:, :, None] == asked.end_ids[:, None, :]).any(axis=-1)
+    return (ends & theirs).any(axis=-1)
+
+
 def _at_each_place(
-    logits: jax.Array, proposed: jax.Array, rules: Rules, penalized: Penalized | None
+    logits: jax.Array,
+    proposed: jax.Array,
+    asked: Asked,
+    penalized: Penalized | None,
+    mask: jax.Array | None,
 ) -> jax.Array:
     """Returns what the model draws from after the last token and each that is proposed.
 
     Args:
         logits: [batch, k + 1, vocab].
         proposed: [batch, k].
-        rules: of each row.
+        asked: of each row.
         penalized: before all of them.
+        mask: [batch, k + 1, ceil(vocab / 32)].
     """
     batch, places, vocab = logits.shape
-
-    def of_places(x: jax.Array) -> jax.Array:
-        """[batch, ...] -> [batch * places, ...]"""
-        return jnp.repeat(x, places, axis=0)
-
+    of_places = partial(jnp.repeat, repeats=places, axis=0)  # [batch, ...] -> [batch * places, ...]
     if penalized is not None:
         new = jnp.cumsum(jax.nn.one_hot(proposed, vocab, dtype=jnp.int32), axis=1)
         new = jnp.pad(new, ((0, 0), (1, 0), (0, 0))).reshape(-1, vocab)
         in_prompt, counts = jax.tree.map(of_places, penalized)
         penalized = Penalized(in_prompt, counts + new)
-    rules = jax.tree.map(of_places, rules)
-    flat = probabilities(logits.reshape(-1, vocab), rules, penalized)
+    rules = jax.tree.map(of_places, asked.rules)
+    if mask is not None:
+        mask = mask.reshape(batch * places, -1)
+    flat = probabilities(logits.reshape(-1, vocab), rules, penalized, mask)
     return flat.reshape(batch, places, vocab)
 
 

@@ -12,6 +12,7 @@ from axlearn_core.errors import UserError
 from axlearn_core.module import Module, functional
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import placing
+from axlearn_inference.caches import SlidingCache
 from axlearn_inference.model import LanguageModel
 from axlearn_layers import KVCache, RecurrentLayer
 
@@ -55,13 +56,14 @@ def check_rewinds(model: LanguageModel, tokens: int) -> None:
     """
     model.check_decoder_only("speculative decoding")
     for module in _modules(model.module):
+        where = f"{type(module).__name__} ({module.path})"
         if isinstance(module, RecurrentLayer):
-            why = f"{type(module).__name__} ({module.path}) keeps one state, not one for each token"
+            why = f"{where} keeps one state, not one for each token; decode it without a draft"
         elif isinstance(module, KVCache) and module.rewinds < tokens:
-            why = (
-                f"{type(module).__name__} ({module.path}) can forget {int(module.rewinds)} and not "
-                f"{tokens}; model.**.cache=contiguous_cache forgets any number"
-            )
+            why = f"{where} can forget {int(module.rewinds)} and not {tokens}; "
+            if isinstance(module, SlidingCache):
+                why += f"give it room, model.**.cache.spare={tokens - 1}, or "
+            why += "model.**.cache=contiguous_cache, which forgets any number"
         else:
             continue
         raise UserError(
