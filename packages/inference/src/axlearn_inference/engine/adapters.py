@@ -159,7 +159,7 @@ class Adapters:
             if lora.config.rank > self._rank:
                 raise UserError(
                     f"{path} has rank {lora.config.rank}, and places are for a rank of at most "
-                    f"{self._rank}; raise it"
+                    f"{self._rank}; raise that (--adapter-rank)"
                 )
             a, b = np.asarray(arrays[f"{path}.a"]), np.asarray(arrays[f"{path}.b"])
             changes[path] = self._fitted(path, "a", a), self._fitted(path, "b", b * lora.scale)

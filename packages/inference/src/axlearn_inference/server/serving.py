@@ -9,7 +9,7 @@ from typing import Protocol
 
 from axlearn_core.training.tokenizer import Tokenizer
 from axlearn_inference.request import Constraint, Request, Token
-from axlearn_inference.server.chat import ChatTemplate
+from axlearn_inference.chat import ChatTemplate
 from axlearn_inference.server.vocabulary import Vocabulary
 
 
