@@ -183,7 +183,9 @@ def test_questions_are_written_by_the_chat_template_as_there(both, tasks, multit
     theirs, ours = asked
     assert ours == theirs
     question = ours["loglikelihood"][0][0]
-    assert question.startswith("<|user|>What is") and question.endswith("<|endoftext|><|assistant|>")
+    assert question.startswith("<|user|>What is") and question.endswith(
+        "<|endoftext|><|assistant|>"
+    )
     assert question.count("<|user|>") == (2 if multiturn else 1)
     for task, metrics in scores[0].items():
         assert metrics and scores[1][task] == pytest.approx(metrics, rel=1e-5), task
