@@ -6,7 +6,7 @@ import tokenizers
 import transformers
 
 from axlearn_core.training.tokenizer import Tokenizer
-from axlearn_inference.server.chat import ChatTemplate
+from axlearn_inference.chat import ChatTemplate
 
 NAMES = ["<|begin|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATES = {

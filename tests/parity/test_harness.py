@@ -6,6 +6,7 @@ import os
 import pytest
 import transformers as hf
 
+from axlearn_core.errors import UserError
 from axlearn_core.training.evaluator import TaskRequest
 from axlearn_huggingface.families import LLAMA_WEIGHTS
 from axlearn_huggingface.tokenizers import BytePairTrainer
@@ -14,6 +15,13 @@ from axlearn_layers.families import llama
 pytest.importorskip("lm_eval", reason="pip install 'axlearn-inference[eval]'")
 pytest.importorskip("accelerate", reason="the harness's own model needs it")
 
+# Answers of assistants are trimmed, and there is no system role.
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ '<|' + message.role + '|>' + message.content | trim + '<|endoftext|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 LENGTH = 48  # of the model's longest text; some below are longer
 QUESTIONS = [
     {"question": f"What is {a} + {b}?", "choices": [str(a + b), str(a - b), "a whale"], "label": 0}
@@ -97,7 +105,9 @@ def both(make_pair, tmp_path_factory):
     pair = make_pair(
         ours, hf.LlamaForCausalLM, config, LLAMA_WEIGHTS, tmp_path_factory.mktemp("pair")
     )
-    theirs = HFLM(pair.theirs, tokenizer=hf.AutoTokenizer.from_pretrained(folder), batch_size=3)
+    their_tokenizer = hf.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = their_tokenizer.chat_template = TEMPLATE
+    theirs = HFLM(pair.theirs, tokenizer=their_tokenizer, batch_size=3)
     model = LanguageModel("tiny", pair.ours, pair.state, tokenizer, "float32", 280)
     harness_model = HarnessModel(
         model,
@@ -142,3 +152,60 @@ def test_answers_are_the_same_one_by_one(both):
     texts = ours.generate_until(asked)
     assert texts == theirs.generate_until(asked)
     assert any(texts)
+
+
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_questions_are_written_by_the_chat_template_as_there(both, tasks, multiturn, monkeypatch):
+    from axlearn_inference.evaluation.evaluate import evaluate_model, find_tasks
+
+    request = TaskRequest(
+        ("sums", "write"),
+        include_path=tasks,
+        limit=2,
+        num_fewshot=1,
+        apply_chat_template=True,
+        fewshot_as_multiturn=multiturn,
+        system_instruction="Be brief.",
+    )
+    scores, asked = [], []
+    for model in both:
+        seen = {}
+        for kind in ("loglikelihood", "generate_until"):
+            answer = getattr(model, kind)
+
+            def noting(requests, *words, kind=kind, answer=answer, seen=seen, **options):
+                seen[kind] = [each.args[:2] for each in requests]
+                return answer(requests, *words, **options)
+
+            monkeypatch.setattr(model, kind, noting)
+        scores.append(evaluate_model(model, request, *find_tasks(request)))
+        asked.append(seen)
+    theirs, ours = asked
+    assert ours == theirs
+    question = ours["loglikelihood"][0][0]
+    assert question.startswith("<|user|>What is") and question.endswith(
+        "<|endoftext|><|assistant|>"
+    )
+    assert question.count("<|user|>") == (2 if multiturn else 1)
+    for task, metrics in scores[0].items():
+        assert metrics and scores[1][task] == pytest.approx(metrics, rel=1e-5), task
+
+
+def test_an_answer_that_has_begun_is_gone_on_with_as_there(both):
+    theirs, ours = both
+    for begun in ("The sum is", "The sum is "):  # the template trims it
+        messages = [
+            {"role": "user", "content": "What is 1 + 2?"},
+            {"role": "assistant", "content": begun},
+        ]
+        found = ours.apply_chat_template(messages, add_generation_prompt=False)
+        assert found == theirs.apply_chat_template(messages, add_generation_prompt=False)
+        assert found.endswith("<|assistant|>The sum is")
+
+
+def test_without_a_chat_template_there_are_no_messages(both, monkeypatch):
+    _, ours = both
+    monkeypatch.setattr(ours._ids, "chat_template", None)
+    monkeypatch.delitem(vars(ours), "_chat", raising=False)
+    with pytest.raises(UserError, match="has no chat template"):
+        ours.apply_chat_template([{"role": "user", "content": "Hello"}])

@@ -118,9 +118,62 @@ def test_beams_are_searched(generate):
     assert generate("a", "--beam", 2, "--max-tokens", 4).out == "abcde\n"
 
 
+@pytest.mark.parametrize("draft", ["lookup", "the run itself"])
+def test_a_draft_changes_no_greedy_text_and_is_judged(generate, run, draft):
+    words = ("ab", "--temperature", 0, "--max-tokens", 12)
+    done = generate(*words, "--draft", run if draft == "the run itself" else draft)
+    assert done.out == "abcdefghijklmn\n"
+    assert "the draft was right" in done.err and "tokens a step" in done.err
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """The last letter ends a text, since constrained texts must be able to end."""
+    monkeypatch.setattr(tiny.Letters, "end_ids", (25,))
+
+
+@pytest.mark.parametrize(
+    ("option", "constraint"),
+    [("--regex", "(cat|dog)s?"), ("--grammar", 'start: ("cat" | "dog") "s"?')],
+)
+def test_a_constraint_is_kept(generate, tmp_path, ending, option, constraint):
+    if option == "--grammar":
+        (tmp_path / "pets.lark").write_text(constraint)
+        constraint = tmp_path / "pets.lark"
+    (found,) = lines(generate("a", option, constraint, "--temperature", 3, "--json"))
+    assert found["text"] in ("cat", "cats", "dog", "dogs") and found["finish"] == "stop"
+
+
+def test_a_schema_is_kept(generate, tmp_path, ending):
+    (tmp_path / "schema.json").write_text('{"type": "boolean"}')
+    (found,) = lines(generate("a", "--json-schema", tmp_path / "schema.json", "--json"))
+    assert found["text"] in ("true", "false")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("json-schema", '{"type": ', "the JSON schema is no JSON"),
+        ("json-schema", '{"type": "letter"}', "the JSON schema cannot be used"),
+        ("grammar", "start: (", "the grammar cannot be used"),
+    ],
+)
+def test_a_constraint_that_is_none_is_explained(generate, tmp_path, ending, name, content, message):
+    (tmp_path / "file").write_text(content)
+    done = generate("a", f"--{name}", tmp_path / "file")
+    assert done.code == 1 and message in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("a", "--draft", "lookup", "--regex", "b"), "--draft goes without --regex"),
+        (("a", "--draft", "lookup", "--logprobs", 1), "--draft goes without --logprobs"),
+        (("a", "--draft", "nowhere"), "there is no directory nowhere"),
+        (("a", "--beam", 2, "--draft", "lookup"), "--beam goes without --draft"),
+        (("a", "--regex", "[", "--grammar", __file__), "give one of --regex and --grammar"),
+        (("a", 'mesh_shape={"model": 16}'), "needs 16 devices, and there are 8"),
+        (("a", 'mesh_shape={"modle": 1}'), "Did you mean 'model'?"),
         (("a", "--beam", 2, "--top-k", 3), "leave --top-k out"),
         (("a", "--beam", 2, "--n", 3), "need as many beams"),
         (("--ids", "a,b"), "--ids must be numbers"),

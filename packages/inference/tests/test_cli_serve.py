@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from axlearn_core.cli.main import main
 from axlearn_core.errors import UserError
 from axlearn_inference.cli.serve import serve
+from axlearn_inference.engine import Engine
 
 AXL = [sys.executable, "-m", "axlearn_core.cli.main"]
 
@@ -74,6 +75,15 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded(run, words, says):
     found = CliRunner().invoke(serve, [str(run), *words])
     assert isinstance(found.exception, UserError)
     assert says in str(found.exception)
+
+
+def test_a_broken_template_is_told_before_anything_is_compiled(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Engine, "compile_ahead", lambda self: pytest.fail("it compiles"))
+    (tmp_path / "bad.jinja").write_text("{{ messages")
+    words = [str(run), "--port", "0", "--chat-template", str(tmp_path / "bad.jinja")]
+    found = CliRunner().invoke(serve, words)
+    assert isinstance(found.exception, UserError)
+    assert "the chat template is no jinja template" in str(found.exception)
 
 
 def test_a_missing_package_is_named_with_the_command(run, monkeypatch):

@@ -50,7 +50,11 @@ class Folder:
 
     def __init__(self, path: Path):
         if not path.is_dir():
-            raise WeightsError(f"there is no folder {path}")
+            raise WeightsError(
+                f"there is no folder {path}. Nothing is downloaded here; `hf download` does that"
+            )
+        if not (path / "config.json").exists():
+            raise WeightsError(f"{path} lacks config.json, so it is no folder of a published model")
         self.path = path
         self.config = self.read_json("config.json")
         self.files = self._indexed() if (path / INDEX).exists() else self._single()

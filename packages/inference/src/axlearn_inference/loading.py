@@ -66,7 +66,8 @@ def load_checkpoint(
     Of the checkpoint only parameters are read, already in the dtype in which the model computes,
     and what the learner needs of its state to give the weights that it evaluates with.
 
-    They are split over the devices as the config's mesh splits them, where the devices suffice.
+    They are split over the devices as the config's mesh splits them. Where the devices do not
+    suffice, one is used, unless the overrides ask for that mesh.
     Mesh axes that split no parameter have size 1: a mesh for data alone is one device.
 
     Args:
@@ -91,7 +92,8 @@ def load_checkpoint(
     check_dtype("dtype", dtype)
     dtype = dtype or config.compute_dtype or model.config.dtype
     specs = model.parameter_specs()
-    placement = _placement(config, specs)
+    asked = any(word.startswith("mesh_shape") for word in overrides)
+    placement = _placement(config, specs, or_one=not asked)
     variables = _variables(checkpoint.path, config, specs, placement, dtype)
     loaded = LanguageModel(
         name=checkpoint.path.parents[1].resolve().name,
@@ -128,7 +130,7 @@ def _tokenizer(config: Trainer.Config) -> Tokenizer | None:
     return tokenizer
 
 
-def _placement(config: Trainer.Config, specs: ParameterSpecs) -> Placement:
+def _placement(config: Trainer.Config, specs: ParameterSpecs, *, or_one: bool) -> Placement:
     rules, devices = config.sharding_rules, jax.local_devices()
     used = {
         axis
@@ -139,6 +141,8 @@ def _placement(config: Trainer.Config, specs: ParameterSpecs) -> Placement:
     try:
         shape = infer_mesh_shape(config.mesh_shape, len(devices))
     except ConfigError:  # the mesh of a larger machine
+        if not or_one:
+            raise
         shape = {}
     kept = {axis: size for axis, size in shape.items() if axis in used}
     return Placement(make_mesh(kept, devices), rules)

@@ -31,7 +31,7 @@ def tuned():
 """
 
 
-def test_the_adapter_of_a_run_fills_a_place(tmp_path, monkeypatch):
+def test_the_adapter_of_a_run_fills_a_place(tmp_path, monkeypatch, caplog):
     (tmp_path / "lora_experiment.py").write_text(EXPERIMENT)
     monkeypatch.syspath_prepend(str(tmp_path))
     run = tmp_path / "run"
@@ -44,6 +44,8 @@ def test_the_adapter_of_a_run_fills_a_place(tmp_path, monkeypatch):
         assert main(["train", "lora_experiment:tuned", "--dir", str(run)]) == 0
         adapters.load_run("tuned", run)
     sys.modules.pop("lora_experiment")
+    # Norms, embedding and head, which that run has not frozen.
+    assert "tuned has trained embedding.weight and 4 others besides" in caplog.text
 
     folder = choose(run, None).info.path
     arrays = parameters_of(read_manifest(folder).arrays)

@@ -117,7 +117,7 @@ def running(
     text="Hello!",
     template=CHATML,
     constraints=None,
-    adapters=(),
+    adapters=tuple,
     options=None,
     make=Scripted,
     **model,
@@ -125,7 +125,7 @@ def running(
     """Runs a server in a thread, whose model says `text`. `model` are arguments of `make`."""
     script = Script(text, asked=[], prompts=[])
     serving = make(tokenizer, script, **model)
-    served = Served("tiny", serving, tokenizer, 512, template, constraints, lambda: adapters)
+    served = Served("tiny", serving, tokenizer, 512, template, constraints, adapters)
     server = Server(Api(options or Options()))
     listener = listen("127.0.0.1", 0)
     ready, loops = threading.Event(), []
@@ -154,7 +154,7 @@ def start(tokenizer):
 
 @pytest.fixture(scope="session")
 def shared_server(tokenizer):
-    with running(tokenizer, adapters=["pirate"]) as server:
+    with running(tokenizer, adapters=lambda: ["pirate"]) as server:
         yield server
 
 

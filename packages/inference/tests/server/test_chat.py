@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from axlearn_inference.server.chat import ChatError, ChatTemplate
-from axlearn_inference.server.special import key_characters
+from axlearn_inference.chat import ChatError, ChatTemplate
+from axlearn_inference.special import key_characters
 
 # Written for these tests, in the manner of the models' own.
 CHATML = (
@@ -180,6 +180,17 @@ def test_a_template_can_refuse_messages(chat):
 def test_a_broken_template_is_refused_at_once(chat):
     with pytest.raises(ChatError, match="is no jinja template: Expected"):
         chat("{% for %}")
+
+
+def test_a_message_is_gone_on_with(chat):
+    begun = [*HELLO, {"role": "assistant", "content": "The answer is "}]
+    template, _ = chat(CHATML)  # which trims what is in messages
+    assert template.render(begun, continued=True).endswith("assistant\nThe answer is")
+    template, _ = chat("{{ messages[-1].content }}<|im_end|>")
+    assert template.render(begun, continued=True) == "The answer is "
+    template, _ = chat("nothing of them")
+    with pytest.raises(ChatError, match="leaves out the message"):
+        template.render(begun, continued=True)
 
 
 def test_variables_and_generation_blocks(chat):

@@ -1,14 +1,21 @@
 """The server on a real engine, with a model that knows nothing and real constraints."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jsonschema
+import numpy as np
+import openai
 import pytest
 
+from axlearn_core.config import replace
+from axlearn_core.module import flatten_paths
 from axlearn_inference.constraints import Constraints
-from axlearn_inference.engine import AsyncEngine, Engine
+from axlearn_inference.engine import Adapters, AsyncEngine, Engine
 from axlearn_inference.model import LanguageModel
+from axlearn_layers import LoRA, Projection
 from axlearn_layers.families import llama
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
@@ -20,26 +27,39 @@ SCHEMA = {
 }
 
 
+def config(tokenizer):
+    sizes = {"dim": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "hidden_dim": 16}
+    return llama(vocab_size=tokenizer.vocab_size, **sizes)
+
+
+def pirate(cfg):
+    """Returns the model with an adapter around its projections, and its arrays, which are large."""
+    cfg, rng = cfg.clone(), np.random.default_rng(0)
+    replace(cfg.stack, Projection, lambda old: LoRA.Config(inner=old, rank=2))
+    module = cfg.instantiate()
+    specs = flatten_paths(module.parameter_specs()).items()
+    own = {path.replace("/", "."): spec for path, spec in specs if path.endswith(("/a", "/b"))}
+    return module, {path: 3 * rng.normal(size=spec.shape) for path, spec in own.items()}
+
+
 @pytest.fixture(scope="module")
 def server(start, tokenizer):
-    cfg = llama(
-        vocab_size=tokenizer.vocab_size,
-        dim=16,
-        num_layers=1,
-        num_heads=2,
-        num_kv_heads=1,
-        hidden_dim=16,
-    )
+    cfg = config(tokenizer)
     module = cfg.instantiate()
     variables = jax.jit(module.initialize)(jax.random.key(0))
     vocab_size = tokenizer.vocab_size
     model = LanguageModel("tiny", module, variables, tokenizer, "float32", vocab_size)
+    loaded = Adapters(model, places=1, rank=2)
+    loaded.load("pirate", *pirate(cfg))
     sizes = {"slots": 4, "max_length": 512, "page_size": 128, "prefill_tokens": 16}
-    engine = Engine.default_config().set(**sizes, queue_size=8).instantiate(model=model)
+    engine = (
+        Engine.default_config().set(**sizes, queue_size=8).instantiate(model=model, adapters=loaded)
+    )
     with start(
         template="{{ messages[0].content }}",
         make=lambda *_: AsyncEngine(engine),
         constraints=Constraints(tokenizer),
+        adapters=lambda: loaded.names,
     ) as server:
         yield server
 
@@ -53,6 +73,25 @@ def test_the_same_seeds_give_the_same_texts_beside_other_requests(server):
     assert [choice.message.content for choice in two.choices] == texts
     assert alone.choices[0].message.content == texts[1]
     assert texts[0] != texts[1]
+
+
+def test_an_adapter_answers_beside_the_model_and_comes_and_goes(server, tokenizer):
+    def change(function):
+        asyncio.run_coroutine_threadsafe(server.serving.call(function), server.loop).result(60)
+
+    def text(name):
+        return client.completions.create(model=name, prompt="a", max_tokens=8, temperature=0)
+
+    with server.client() as client, ThreadPoolExecutor() as pool:
+        assert [model.id for model in client.models.list()] == ["tiny", "pirate"]
+        names = ["tiny", "pirate", "tiny", "pirate"]
+        texts = [done.choices[0].text for done in pool.map(text, names)]
+        assert texts[0] == texts[2] != texts[1] == texts[3]
+        change(lambda engine: engine.unload("pirate"))
+        with pytest.raises(openai.NotFoundError, match="there is no model 'pirate'"):
+            text("pirate")
+        change(lambda engine: engine.adapters.load("pirate", *pirate(config(tokenizer))))
+        assert text("pirate").choices[0].text == texts[1]
 
 
 def test_an_answer_has_its_schema(server):

@@ -31,6 +31,18 @@ _OPTIONS = (
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="A folder with tasks of your own, and of no others.",
     ),
+    click.option(
+        "--apply-chat-template",
+        is_flag=True,
+        default=None,
+        help="Write questions as messages, by the model's chat template.",
+    ),
+    click.option(
+        "--fewshot-as-multiturn/--fewshot-in-one-turn",
+        default=None,
+        help="Solved examples are turns before the question.  [default: they are]",
+    ),
+    click.option("--system-instruction", help="What stands before all questions."),
     click.option("--evaluator", help="Which, if several are installed."),
 )
 

@@ -97,7 +97,7 @@ class Letters(Tokenizer):
         return np.array([index for index in found if index >= 0], np.int32)
 
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
-        return "".join(string.ascii_lowercase[index] for index in ids)
+        return "".join(string.ascii_lowercase[index] for index in ids if index < 26)
 
     def fingerprint(self) -> str:
         return hashlib.sha256(string.ascii_lowercase.encode()).hexdigest()

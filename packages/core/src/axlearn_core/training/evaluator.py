@@ -25,6 +25,10 @@ class TaskRequest:
         num_fewshot: solved examples before each question; None leaves it to the task.
         include_path: a folder with tasks of one's own. Then no others are looked for, and nothing
             is downloaded.
+        apply_chat_template: whether to write questions as messages, by the model's chat template.
+        fewshot_as_multiturn: then, solved examples are messages and answers before the question;
+            else all of them are in one message.
+        system_instruction: what stands before all others; without a template, as text.
     """
 
     tasks: tuple[str, ...]
@@ -33,6 +37,9 @@ class TaskRequest:
     batch_size: int = 8
     num_fewshot: int | None = None
     include_path: Path | None = None
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
 
 
 class Evaluator(Protocol):

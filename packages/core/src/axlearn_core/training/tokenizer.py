@@ -42,7 +42,11 @@ class Tokenizer(Configurable, abc.ABC):
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
-        """Returns the text of `ids`. Special ids are left out, broken UTF-8 is replaced."""
+        """Returns the text of `ids`. Broken UTF-8 is replaced.
+
+        Left out are special ids, and those from vocab_size on: a model may have more ids than its
+        tokenizer, rounded up for its devices, say.
+        """
 
     @abc.abstractmethod
     def fingerprint(self) -> str:

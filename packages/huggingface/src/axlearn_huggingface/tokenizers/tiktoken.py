@@ -65,7 +65,8 @@ class TiktokenTokenizer(Tokenizer):
         return np.asarray(self._encoding.encode(text, allowed_special="all"), np.int32)
 
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
-        known = [n for n in np.asarray(ids).tolist() if n not in self._ids]
+        numbers = np.asarray(ids).tolist()
+        known = [n for n in numbers if n < self.vocab_size and n not in self._ids]
         return str(self._encoding.decode(known, errors="replace"))
 
     def fingerprint(self) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from axlearn_inference.speculative import SpeculativeDecoder
 
 _DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+_CONSTRAINTS = ("regex", "json_schema", "grammar")
 _MAX_TOKENS = 200
 _WIDEST = 20  # likeliest tokens that are told, at most; see `sampling.TOP`
 
@@ -127,7 +128,7 @@ def generate(
         prompt = None
     if beam is not None:
         _check_beams(context, beam, options["n"])
-        _check_unsteered(draft, options)
+        _check_without("--beam", ("draft", *_CONSTRAINTS), {**options, "draft": draft})
     if prompt == "-":
         prompt = sys.stdin.read()
     checkpoint = chosen_checkpoint(directory, step)
@@ -171,7 +172,7 @@ def _with_draft(
 
 
 def _constraint(model: LanguageModel, options: dict[str, Any]) -> Constraint | None:
-    given = [name for name in ("regex", "json_schema", "grammar") if options[name] is not None]
+    given = [name for name in _CONSTRAINTS if options[name] is not None]
     if not given:
         return None
     if len(given) > 1:
@@ -287,13 +288,10 @@ def _check_beams(context: click.Context, beams: int, texts: int) -> None:
         raise UserError(f"--n {texts} texts need as many beams; got --beam {beams}")
 
 
-def _check_unsteered(draft: str | None, options: dict[str, Any]) -> None:
-    steering = {"draft": draft} | {
-        name: options[name] for name in ("regex", "json_schema", "grammar")
-    }
-    for name, value in steering.items():
-        if value is not None:
-            raise UserError(f"--beam goes without --{name.replace('_', '-')}")
+def _check_without(option: str, others: Iterable[str], options: dict[str, Any]) -> None:
+    for name in others:
+        if options[name] is not None:
+            raise UserError(f"{option} goes without --{name.replace('_', '-')}")
 
 
 def _print_one(text: str, ids: Iterable[int], before: str | None) -> None:

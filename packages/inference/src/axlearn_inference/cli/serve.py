@@ -124,6 +124,7 @@ def serve(directory: Path, overrides: tuple[str, ...], step: int | None, **given
         assert server.api.served is not None
         click.echo(_greeting(server.api.served, url_of(listener), options.api_key is not None))
 
+    click.echo(f"loading and compiling; then {url_of(listener)} answers", err=True)
     log_to_stderr()
     asyncio.run(server.run_until_stopped(listener, load, ready))
 
@@ -172,7 +173,7 @@ def _load(
     """Loads the model, and compiles what requests will need."""
     from axlearn_inference.engine import AsyncEngine, Engine
     from axlearn_inference.loading import load_checkpoint
-    from axlearn_inference.server import Served
+    from axlearn_inference.server import ChatTemplate, Served
 
     own = [word.removeprefix(_ENGINE) for word in overrides if word.startswith(_ENGINE)]
     others = [word for word in overrides if not word.startswith(_ENGINE)]
@@ -180,7 +181,12 @@ def _load(
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise UserError(f"{model.name} has no tokenizer, so there is no text to serve")
+    template = template or tokenizer.chat_template
+    if template is not None:
+        ChatTemplate(template, tokenizer)  # for its errors to come before minutes of compiling
     loaded = _adapters(model, adapters, adapter_rank)
+    if loaded is not None and (name := name or model.name) in loaded.names:
+        raise UserError(f"{name!r} is the model and an adapter; give one of them another name")
     cfg = Engine.default_config().set(slots=slots, queue_size=queue, max_length=max_length)
     engine: Engine = apply_overrides(cfg, own).instantiate(model=model, adapters=loaded)
     engine.compile_ahead()
@@ -189,7 +195,7 @@ def _load(
         serving=AsyncEngine(engine),
         tokenizer=tokenizer,
         max_length=engine.config.max_length,
-        chat_template=template or tokenizer.chat_template,
+        chat_template=template,
         constraints=_constraints(tokenizer),
         adapters=tuple if loaded is None else lambda: loaded.names,
     )
@@ -207,7 +213,10 @@ def _adapters(model: LanguageModel, words: Sequence[str], rank: int) -> Adapters
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
             raise UserError(f"--adapter must be NAME=DIR, got {word!r}")
-        loaded.load_run(name, Path(folder))
+        try:
+            loaded.load_run(name, Path(folder))
+        except UserError as error:
+            raise UserError(f"--adapter {word}: {error}") from error
     return loaded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace as with_fields
 from functools import partial
@@ -16,14 +17,19 @@ from numpy.typing import NDArray
 from axlearn_core.checkpoint import choose, parameters_of, read_array, read_manifest
 from axlearn_core.config import ConfigError, replace
 from axlearn_core.errors import UserError
-from axlearn_core.module import Layer, Module
+from axlearn_core.module import Layer, Module, flatten_paths
 from axlearn_core.module.context import Tree
 from axlearn_core.plugins import get_registry
+from axlearn_core.training.learner import Learner
 from axlearn_core.training.saved_run import saved_config
+from axlearn_core.training.state import split_trainable
+from axlearn_core.training.trainer import Trainer
 from axlearn_inference.model import Generating, LanguageModel
 from axlearn_inference.unrolling import unrolled, unrolled_config, unrolled_state
 from axlearn_layers import LoRA, MultiLoRA, Projection
 from axlearn_layers.adapter import Adapter
+
+_logger = logging.getLogger(__name__)
 
 
 class _Loaded(NamedTuple):
@@ -95,9 +101,18 @@ class Adapters:
         """
         checkpoint = choose(directory, step).info
         assert checkpoint is not None  # choose raises
-        module = saved_config(checkpoint, get_registry()).model.instantiate(name="model")
+        config = saved_config(checkpoint, get_registry())
+        module = config.model.instantiate(name="model")
         arrays = parameters_of(read_manifest(checkpoint.path).arrays)
         wanted = [f"{path}.{own}" for path, _ in _within(module, Adapter) for own in ("a", "b")]
+        if others := sorted(_trained(config, module) - set(wanted)):
+            _logger.warning(
+                "the run of adapter %s has trained %s and %d others besides, which stay here: it "
+                "does not answer as its run does (freeze them there: docs/serving.md)",
+                name,
+                others[0],
+                len(others) - 1,
+            )
         held = {name: arrays[name] for name in wanted if name in arrays}
         self.load(name, module, {n: read_array(checkpoint.path, i) for n, i in held.items()})
 
@@ -164,7 +179,7 @@ class Adapters:
             if lora.config.rank > self._rank:
                 raise UserError(
                     f"{path} has rank {lora.config.rank}, and places are for a rank of at most "
-                    f"{self._rank}; raise it"
+                    f"{self._rank}; raise that (--adapter-rank)"
                 )
             a, b = np.asarray(own["a"]), np.asarray(own["b"])
             changes[path] = self._fitted(path, "a", a), self._fitted(path, "b", b * lora.scale)
@@ -216,6 +231,15 @@ def _wrapped(module: Module, state: Tree, specs: Tree, dtype: str) -> Tree:
         else value
         for name, value in state.items()
     }
+
+
+def _trained(config: Trainer.Config, module: Layer) -> set[str]:
+    """Returns the paths of what a run's learner changes."""
+    specs = module.parameter_specs()
+    params, _ = split_trainable(specs, specs)
+    steps = config.learner.total_steps or config.max_step
+    learner: Learner = config.learner.clone(total_steps=steps).instantiate(specs=params)
+    return {path.replace("/", ".") for path in flatten_paths(learner.trained(params))}
 
 
 def _within(module: Module, kind: type[Module], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -49,6 +49,9 @@ def evaluate_model(model: Any, request: TaskRequest, harness: Any, manager: Any)
         num_fewshot=request.num_fewshot,
         limit=request.limit,
         task_manager=manager,
+        apply_chat_template=request.apply_chat_template,
+        fewshot_as_multiturn=request.fewshot_as_multiturn,
+        system_instruction=request.system_instruction,
         log_samples=False,
         bootstrap_iters=1000,
     )
@@ -79,8 +82,11 @@ def find_tasks(request: TaskRequest) -> tuple[Any, Any]:
     )
     for name in request.tasks:
         if name not in manager.all_tasks:
-            where = "lm-eval" if own is None else own
-            raise UserError(f"{where} has no task {name!r}.{near_names(name, manager.all_tasks)}")
+            near = near_names(name, manager.all_tasks)
+            if own is None:
+                raise UserError(f"lm-eval has no task {name!r}.{near}")
+            there = ", ".join(manager.all_tasks) or "none"
+            raise UserError(f"{own} has no task {name!r}.{near} There are: {there}")
     return harness, manager
 
 

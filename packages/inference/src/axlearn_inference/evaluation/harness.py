@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from axlearn_core.errors import UserError
+from axlearn_inference.chat import ChatError, ChatTemplate
 from axlearn_inference.evaluation.scoring import Pair, score
 from axlearn_inference.model import LanguageModel
 from axlearn_inference.request import Request, Sampling
@@ -52,6 +54,29 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     @property
     def tokenizer_name(self) -> str:
         return self._ids.fingerprint()
+
+    @functools.cached_property
+    def _chat(self) -> ChatTemplate:
+        if self._ids.chat_template is None:
+            raise UserError(
+                f"{self._model.name} has no chat template: none came with its tokenizer. Leave "
+                "--apply-chat-template out"
+            )
+        return ChatTemplate(self._ids.chat_template, self._ids)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Returns messages as the model was trained to read them.
+
+        Where its template knows no system role, those messages are left out.
+        """
+        continued = not add_generation_prompt
+        try:
+            return self._chat.render(chat_history, continued=continued)
+        except ChatError:
+            others = [message for message in chat_history if message["role"] != "system"]
+            return self._chat.render(others, continued=continued)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Protocol
 
 from axlearn_core.training.tokenizer import Tokenizer
+from axlearn_inference.chat import ChatTemplate
 from axlearn_inference.request import Constraint, Request, Token
-from axlearn_inference.server.chat import ChatTemplate
 from axlearn_inference.server.vocabulary import Vocabulary
 
 

@@ -8,7 +8,8 @@ from axlearn_core.training.tokenizer import Tokenizer
 class Vocabulary:
     """Bytes and names of a tokenizer's ids.
 
-    For a tokenizer that does not tell bytes, those of what it decodes.
+    For a tokenizer that does not tell bytes, those of what it decodes. Ids that a model has besides
+    are special ones.
     """
 
     def __init__(self, tokenizer: Tokenizer):
@@ -25,11 +26,11 @@ class Vocabulary:
 
     def bytes(self, token: int) -> bytes | None:
         """Returns the bytes of an id; None for a special one."""
-        return self._pieces[token]
+        return self._pieces[token] if token < len(self._pieces) else None
 
     def text(self, token: int) -> str:
         """Returns an id's text, as OpenAI writes it: parts of a character as `bytes:\\xe2\\x82`."""
-        piece = self._pieces[token]
+        piece = self.bytes(token)
         if piece is None:
             return self._names.get(token, f"<{token}>")
         try:
@@ -39,7 +40,7 @@ class Vocabulary:
 
     def characters(self, token: int) -> int:
         """Returns how many characters begin in an id."""
-        return sum(byte & 0xC0 != 0x80 for byte in self._pieces[token] or b"")
+        return sum(byte & 0xC0 != 0x80 for byte in self.bytes(token) or b"")
 
 
 def finite(logprob: float | None) -> float | None:

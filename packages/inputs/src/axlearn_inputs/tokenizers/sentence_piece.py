@@ -59,7 +59,8 @@ class SentencePieceTokenizer(Tokenizer):
         return np.asarray(ids, np.int32)
 
     def decode(self, ids: Sequence[int] | NDArray[Any]) -> str:
-        return str(self._processor.decode(np.asarray(ids).tolist()))
+        known = [n for n in np.asarray(ids).tolist() if n < self.vocab_size]
+        return str(self._processor.decode(known))
 
     def fingerprint(self) -> str:
         return hashlib.sha256(b"sentencepiece\n" + self._model).hexdigest()

@@ -50,6 +50,12 @@ class TokenizerContract(ConfigContract):
             surrounded = [*special, *ids.tolist(), *special]
             assert tokenizer.decode(surrounded) == text
 
+    def test_ids_beyond_the_vocabulary_stand_for_no_text(self) -> None:
+        tokenizer = self.tokenizer()
+        beyond = [tokenizer.vocab_size, tokenizer.vocab_size + 100]
+        ids = tokenizer.encode(self.texts[1]).tolist()
+        assert tokenizer.decode([*ids, *beyond]) == self.texts[1]
+
     def test_pieces_are_the_bytes_of_the_text(self) -> None:
         tokenizer = self.tokenizer()
         pieces = tokenizer.pieces()

@@ -14,9 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from axlearn_core.errors import UserError
 from axlearn_core.training.tokenizer import Tokenizer
-from axlearn_inference.server.special import Markup
+from axlearn_inference.special import Markup
 
 _MOST_CHARACTERS = 16 << 20  # of a rendered prompt, or a string on its way there
+_END = "\ufdd0"  # which Unicode sets aside, so that it is in nobody's text
 _MOST_ROUNDS = 1_000_000  # of loops over numbers in one prompt
 
 
@@ -69,7 +70,29 @@ class ChatTemplate:
         values = self._markup.guarded(
             {**(variables or {}), "messages": list(messages), "tools": list(tools) or None}
         )
-        return self._markup.encode(self._render({**self._names, **values}))
+        return self._markup.encode(self._render({**values, "add_generation_prompt": True}))
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, continued: bool = False) -> str:
+        """Returns the text of a prompt, in which names of special tokens stand for these.
+
+        For messages that are trusted, as those of an evaluation's tasks.
+
+        Args:
+            messages: as in OpenAI's API, contents as strings.
+            continued: whether the model goes on with the last message; else an answer follows.
+
+        Raises:
+            ChatError: if the template refuses the messages, or fails.
+        """
+        if not continued:
+            return self._render({"messages": list(messages), "add_generation_prompt": True})
+        *before, last = messages
+        marked = {**last, "content": f"{last['content']}{_END} "}
+        text = self._render({"messages": [*before, marked], "add_generation_prompt": False})
+        begun, mark, after = text.rpartition(_END)
+        if not mark:
+            raise ChatError("the chat template leaves out the message to go on with")
+        return begun if after.startswith(" ") else begun.rstrip()  # it trims what is in messages
 
     def _render(self, values: Mapping[str, Any]) -> str:
         parts, length = [], 0
@@ -85,7 +108,7 @@ class ChatTemplate:
 
         try:
             for part in self._template.generate(
-                **values, add_generation_prompt=True, range=bounded_range
+                {**self._names, "tools": None, **values, "range": bounded_range}
             ):
                 parts.append(part)
                 length += len(part)
