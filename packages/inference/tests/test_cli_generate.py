@@ -167,8 +167,6 @@ def test_a_constraint_that_is_none_is_explained(generate, tmp_path, ending, name
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("a", "--draft", "lookup", "--regex", "b"), "--draft goes without --regex"),
-        (("a", "--draft", "lookup", "--logprobs", 1), "--draft goes without --logprobs"),
         (("a", "--draft", "nowhere"), "there is no directory nowhere"),
         (("a", "--beam", 2, "--draft", "lookup"), "--beam goes without --draft"),
         (("a", "--regex", "[", "--grammar", __file__), "give one of --regex and --grammar"),
