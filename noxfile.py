@@ -9,6 +9,7 @@ nox takes uv where it finds it, and pip where it does not.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from packaging.version import Version
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
+# Images set it, so that no process writes bytecode; then each of hundreds compiles JAX anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent
 PACKAGES = (
