@@ -9,6 +9,7 @@ nox takes uv where it finds it, and pip where it does not.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from packaging.version import Version
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
+# Images set it, so that no process writes bytecode; then each of hundreds compiles JAX anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent
 PACKAGES = (
@@ -197,7 +200,13 @@ def docs(session: nox.Session) -> None:
     # One device, as readers have. Eight virtual ones that reduce several things at once need more
     # threads than few cores give them, and XLA then waits for itself.
     one_device = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    session.run("pytest", *IN_TWO, "tests/docs", *session.posargs, env=one_device)
+    # Many blocks train, and read, the same tiny model.
+    compiled_once = {
+        "JAX_COMPILATION_CACHE_DIR": str(session.cache_dir.resolve() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    environment = one_device | compiled_once
+    session.run("pytest", *IN_TWO, "tests/docs", *session.posargs, env=environment)
 
 
 @nox.session

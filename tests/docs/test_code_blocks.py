@@ -16,8 +16,10 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from axlearn_core.testing.distributions import write_metadata_of
 
 ROOT = Path(__file__).parents[2]
 AXL = str(Path(sysconfig.get_path("scripts")) / "axl")
+SERVER = runpy.run_path(str(Path(__file__).with_name("axl_server.py")))["AxlServer"]
 FOLDERS = (".", "docs/**", "examples/**", "benchmarks/**", "packages/*")
 PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md"))
 FENCE = re.compile(
@@ -78,25 +81,33 @@ def test_python_block_runs(block, tmp_path, monkeypatch):
     runpy.run_path(str(script), run_name="__main__")
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    server = SERVER()
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("block", of("console"), ids=str)
-def test_console_block_runs(block, tmp_path):
+def test_console_block_runs(block, tmp_path, server):
     for command in block.commands():
         program, *words = shlex.split(command, comments=True)
         assert program == "axl", f"{block}: only axl is run here, mark it `<!-- not run: why -->`"
-        run(block, AXL, *words, cwd=tmp_path)
+        axl(block, server, words, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("page", SEQUENCES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+def test_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch, server):
     for block in blocks(page):
         if block.mark == "file":
             (tmp_path / block.note).write_text(block.text, encoding="utf-8")
         for command in block.commands() if block.language == "console" else ():
             match shlex.split(command, comments=True):
                 case ["axl", "train", *words] if block.mark == "shortened":
-                    run(block, AXL, "train", *words, *shlex.split(block.note), cwd=tmp_path)
+                    words = ["train", *words, *shlex.split(block.note)]
+                    axl(block, server, words, cwd=tmp_path)
                 case ["axl", *words]:
-                    run(block, AXL, *words, cwd=tmp_path)
+                    axl(block, server, words, cwd=tmp_path)
                 case ["pytest", *words]:
                     run(block, sys.executable, "-m", "pytest", *words, cwd=tmp_path)
                 case ["pip", "install", "-e", folder]:
@@ -104,6 +115,15 @@ def test_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
                     monkeypatch.setenv("PYTHONPATH", str(source), prepend=os.pathsep)
                 case _:
                     pytest.fail(f"{block}: mark it `<!-- not run: why -->`: {command}")
+
+
+def axl(block: Block, server: Any, words: list[str], cwd: Path) -> None:
+    """Runs a command; one for other hardware starts anew, as it sets what JAX reads at import."""
+    if words[0] == "plan" or "--hardware" in words:
+        run(block, AXL, *words, cwd=cwd)
+    else:
+        done = server.run(words, cwd)
+        assert done.returncode == 0, f"{block}: axl {shlex.join(words)}\n{done.output}"
 
 
 def run(block: Block, *command: str, cwd: Path) -> None:
