@@ -87,8 +87,7 @@ class Programs:
         self, variables: Tree, ids: jax.Array, cache: Tree, lengths: jax.Array | None = None
     ) -> tuple[jax.Array, Tree]:
         """Returns scores [batch, vocab] after the last tokens that count, and the new cache."""
-        place = contextlib.nullcontext() if self._placement is None else placing(self._placement)
-        with place:
+        with self._placed():
             (logits, cache), _ = functional(
                 cast(Module, self._module),
                 state=variables,
@@ -102,7 +101,8 @@ class Programs:
         self, variables: Tree, ids: jax.Array, lengths: jax.Array, max_length: int
     ) -> tuple[jax.Array, Tree]:
         """Reads prompts, [rows, seq] int padded at their end, into a new cache."""
-        cache = self._module.init_cache(ids.shape[0], max_length, self._dtype)
+        with self._placed():
+            cache = self._module.init_cache(ids.shape[0], max_length, self._dtype)
         return self.read(variables, ids, cache, lengths)
 
     def rows(self, cache: Tree, rows: jax.Array, max_length: int) -> Tree:
@@ -114,6 +114,9 @@ class Programs:
         axes = row_axes(lambda n: self._module.init_cache(n, max_length, self._dtype))
         check_rows_apart(axes)
         return take_rows(cache, axes, rows)
+
+    def _placed(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._placement is None else placing(self._placement)
 
     def _begin(
         self,
