@@ -59,8 +59,8 @@ def empty_cache(module: Generating, model: LanguageModel, slots: int, max_length
             return module.init_cache(slots, max_length, model.dtype), 0
 
     # The number brings the mesh, where no array of the cache says how it is split.
-    cache, _ = jax.jit(empty, out_shardings=(None, everywhere))()
-    return cache
+    made: tuple[Tree, int] = jax.jit(empty, out_shardings=(None, everywhere))()
+    return made[0]
 
 
 def shardings(cache: Tree) -> Tree:
