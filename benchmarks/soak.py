@@ -1,9 +1,9 @@
 """Some thousand requests to a server, of which many are given up: what is left afterwards?
 
-    python benchmarks/soak.py [--url http://127.0.0.1:8000 --pid PID] [--requests 4000]
+    python benchmarks/soak.py [--engine | --url http://127.0.0.1:8000 --pid PID] [--requests 4000]
 
-Without a URL, a server without a model is started: it says letters. Of a real one (`axl serve`) the
-pages are looked at too. Memory is the server's resident set.
+Without a URL, a server without a model is started: it says letters. With --engine it has the engine
+and a tiny model, whose pages are looked at too. Memory is the server's resident set.
 """
 
 from __future__ import annotations
@@ -18,22 +18,52 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
+
+if TYPE_CHECKING:
+    from axlearn_core.training.tokenizer import Tokenizer
+    from axlearn_inference.engine import AsyncEngine
 
 GAUGES = ("axlearn_running", "axlearn_waiting", "axlearn_cache_used_ratio")
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, engine: bool) -> None:
     """Runs a server that says letters."""
     from axlearn_core.testing.tiny import Letters
     from axlearn_inference.server import Api, Options, Scripted, Served, Server
 
     letters = Letters.default_config().set().instantiate()
     letters.eos_id = letters.encode("z")[0]
-    model = Scripted(letters, lambda *_: "abc" * 20, pause=0.002, slots=16, queue=32)
-    served = Served("letters", model, letters, max_length=128)
-    asyncio.run(Server(Api(Options())).run_until_stopped(listener, lambda: served, lambda: None))
+
+    def load() -> Served:
+        serving = (
+            tiny_engine(letters)
+            if engine
+            else Scripted(letters, lambda *_: "abc" * 20, pause=0.002, slots=16, queue=32)
+        )
+        return Served("letters", serving, letters, max_length=128)
+
+    asyncio.run(Server(Api(Options())).run_until_stopped(listener, load, lambda: None))
+
+
+def tiny_engine(letters: Tokenizer) -> AsyncEngine:
+    """Returns an engine with a model of random weights."""
+    import jax
+
+    from axlearn_inference import LanguageModel
+    from axlearn_inference.engine import AsyncEngine, Engine
+    from axlearn_layers.families import llama
+
+    sizes = {"dim": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "hidden_dim": 24}
+    module = llama(vocab_size=letters.vocab_size, **sizes).instantiate()
+    variables = jax.jit(module.initialize)(jax.random.key(0))
+    model = LanguageModel("letters", module, variables, letters, "float32", letters.vocab_size)
+    cfg = Engine.default_config().set(slots=16, queue_size=32, max_length=128)
+    made: Engine = cfg.instantiate(model=model)
+    made.compile_ahead()
+    return AsyncEngine(made)
 
 
 async def ask(client: httpx.AsyncClient, model: str, chance: random.Random) -> str:
@@ -106,6 +136,7 @@ def megabytes(pid: int | None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
+    parser.add_argument("--engine", action="store_true", help="instead of a server without a model")
     parser.add_argument("--pid", type=int, help="of the server, for its memory")
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--at-a-time", type=int, default=40)
@@ -115,7 +146,9 @@ def main() -> None:
         return
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(listener,))
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(listener, words.engine)
+    )
     server.start()
     try:
         asyncio.run(_when_ready(url))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import Module, no_context
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import constrain
 
 NOWHERE = 2**30
 """A position later than any query, at which causal masks do not look: that of slots which hold
@@ -64,7 +65,7 @@ class KVCache(Module):
 
     @no_context
     def init(self, batch_size: int, max_length: int, dtype: str) -> Tree:
-        """Returns the state of a cache that holds nothing."""
+        """Returns the state of a cache that holds nothing, placed where its heads are."""
         raise NotImplementedError(type(self))
 
     def update(
@@ -95,8 +96,8 @@ class ContiguousCache(KVCache):
         shape = (batch_size, cfg.num_kv_heads, max_length)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
-            "key": jnp.zeros((*shape, cfg.head_dim), dtype),
-            "value": jnp.zeros((*shape, value_dim), dtype),
+            "key": empty_slots((*shape, cfg.head_dim), dtype, "batch"),
+            "value": empty_slots((*shape, value_dim), dtype, "batch"),
         }
 
     def update(
@@ -108,6 +109,11 @@ class ContiguousCache(KVCache):
         }
         keys, values = (state[name].swapaxes(1, 2) for name in ("key", "value"))
         return state, KeysAndValues(keys, values, jnp.arange(keys.shape[1]))
+
+
+def empty_slots(shape: tuple[int, ...], dtype: str, first: str | None) -> jax.Array:
+    """Returns zeros, [..., heads, slots, dim], of which `first` is the first logical axis."""
+    return constrain(jnp.zeros(shape, dtype), first, "kv_heads", None, None)
 
 
 def write_slots(stored: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from axlearn_core.config import REQUIRED
 from axlearn_core.module import BaseInitializer, FanIn, Layer, ParameterSpec, no_context, zeros
+from axlearn_core.parallel import constrain
 
 
 class CausalConv(Layer):
@@ -43,7 +44,9 @@ class CausalConv(Layer):
     @no_context
     def init_cache(self, batch_size: int, dtype: str) -> jax.Array:
         """Returns [batch, width - 1, *dims], the tokens before the first: zeros."""
-        return jnp.zeros((batch_size, self.config.width - 1, *self.config.dims), dtype)
+        cfg = self.config
+        before = jnp.zeros((batch_size, cfg.width - 1, *cfg.dims), dtype)
+        return constrain(before, "batch", None, *cfg.axes)
 
     def forward(
         self, x: jax.Array, cache: jax.Array, document: jax.Array, counts: jax.Array

@@ -11,6 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from axlearn_core.config import REQUIRED, ConfigError
 from axlearn_core.module import ParameterSpec, no_context
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import constrain
 from axlearn_layers.chunks import Decay, scan_chunks
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
@@ -162,7 +163,7 @@ class GatedDeltaNet(RecurrentLayer):
         cfg = self.config
         shape = (batch_size, self.num_value_heads, cfg.key_dim, cfg.value_dim)
         return {
-            "state": jnp.zeros(shape, jnp.float32),
+            "state": constrain(jnp.zeros(shape, jnp.float32), "batch", "heads", None, None),
             "query_key": self.query_key_conv.init_cache(batch_size, dtype),
             "value": self.value_conv.init_cache(batch_size, dtype),
         }

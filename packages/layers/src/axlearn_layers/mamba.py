@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.module import ParameterSpec, no_context, ones
 from axlearn_core.module.context import Tree
+from axlearn_core.parallel import constrain
 from axlearn_layers.conv import CausalConv
 from axlearn_layers.flops import matmul_flops_per_token
 from axlearn_layers.linear import Linear, Projection
@@ -119,7 +120,7 @@ class Mamba2(RecurrentLayer):
         cfg = self.config
         shape = (batch_size, self.num_heads, cfg.head_dim, cfg.state_dim)
         return {
-            "state": jnp.zeros(shape, jnp.float32),
+            "state": constrain(jnp.zeros(shape, jnp.float32), "batch", "heads", None, None),
             "value": self.value_conv.init_cache(batch_size, dtype),
             "key_query": self.key_query_conv.init_cache(batch_size, dtype),
         }

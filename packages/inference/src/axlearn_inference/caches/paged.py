@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from axlearn_core.config import ConfigError
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
-from axlearn_layers.cache import KeysAndValues, KVCache, Pool
+from axlearn_layers.cache import KeysAndValues, KVCache, Pool, empty_slots
 
 PAGE_TABLE = "page_table"
 """The name under which a caller provides [batch, pages] int32: which page of the pool holds the
@@ -46,8 +46,8 @@ class PagedCache(KVCache):
         shape = (cfg.num_pages or pages, cfg.num_kv_heads, cfg.page_size)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
-            "key": Pool(jnp.zeros((*shape, cfg.head_dim), dtype)),
-            "value": Pool(jnp.zeros((*shape, value_dim), dtype)),
+            "key": Pool(empty_slots((*shape, cfg.head_dim), dtype, None)),
+            "value": Pool(empty_slots((*shape, value_dim), dtype, None)),
         }
 
     def update(

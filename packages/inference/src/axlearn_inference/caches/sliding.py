@@ -11,7 +11,7 @@ from axlearn_core.config import ConfigBase, ConfigError, find
 from axlearn_core.module import no_context
 from axlearn_core.module.context import Tree
 from axlearn_layers import AttentionLayer, KVCache
-from axlearn_layers.cache import NOWHERE, KeysAndValues, write_slots
+from axlearn_layers.cache import NOWHERE, KeysAndValues, empty_slots, write_slots
 
 
 class SlidingCache(KVCache):
@@ -47,8 +47,8 @@ class SlidingCache(KVCache):
         shape = (batch_size, cfg.num_kv_heads, slots)
         value_dim = cfg.head_dim if cfg.value_dim is None else cfg.value_dim
         return {
-            "key": jnp.zeros((*shape, cfg.head_dim), dtype),
-            "value": jnp.zeros((*shape, value_dim), dtype),
+            "key": empty_slots((*shape, cfg.head_dim), dtype, "batch"),
+            "value": empty_slots((*shape, value_dim), dtype, "batch"),
         }
 
     def update(

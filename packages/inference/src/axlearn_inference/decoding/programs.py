@@ -115,10 +115,10 @@ class Programs:
         """
         count, width = ids.shape
         if isinstance(self._module, EncoderDecoding):
-            cache = self._module.init_cache(count, max_length, self._dtype)
+            cache = self._empty(count, max_length)
             inputs = {"prompt_ids": ids, "cache": cache, "lengths": lengths}
             return self._call("prefill", variables, inputs)
-        cache = self._module.init_cache(count, max(max_length, width), self._dtype)
+        cache = self._empty(count, max(max_length, width))
         return self.read(variables, ids, cache, lengths)
 
     def rows(self, variables: Tree, cache: Tree, rows: jax.Array, max_length: int) -> Tree:
@@ -140,8 +140,7 @@ class Programs:
 
     def _call(self, method: str, variables: Tree, inputs: dict[str, Any]) -> tuple[jax.Array, Tree]:
         """Returns scores [batch, vocab] and the new cache."""
-        place = contextlib.nullcontext() if self._placement is None else placing(self._placement)
-        with place:
+        with self._placed():
             (logits, cache), _ = functional(
                 cast(Module, self._module),
                 state=variables,
@@ -150,6 +149,13 @@ class Programs:
                 method=method,
             )
         return logits[:, 0], cache
+
+    def _empty(self, rows: int, max_length: int) -> Tree:
+        with self._placed():
+            return self._module.init_cache(rows, max_length, self._dtype)
+
+    def _placed(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._placement is None else placing(self._placement)
 
     def _begin(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from axlearn_core.checkpoint import choose, parameters_of, read_array, read_manifest
 from axlearn_core.config import ConfigError, replace
 from axlearn_core.errors import UserError
-from axlearn_core.module import Layer, Module, flatten_paths
+from axlearn_core.module import Layer, Module, ParameterSpec, flatten_paths
 from axlearn_core.module.context import Tree
 from axlearn_core.plugins import get_registry
 from axlearn_core.training.learner import Learner
@@ -64,7 +64,7 @@ class Adapters:
         replace(cfg, Projection, lambda old: around(inner=old, alpha=float(rank)))
         module: Layer = cfg.instantiate()
         self._specs: Tree = module.parameter_specs()
-        self.variables: Tree = _wrapped(module, model.variables, self._specs, model.dtype)
+        self.variables: Tree = _wrapped(module, model.variables, self._specs, model)
         self.model = with_fields(model, module=cast(Generating, module), variables=self.variables)
         self._rank = rank
         self._projections = dict(_within(module, MultiLoRA))
@@ -211,7 +211,8 @@ class Adapters:
         tree, axis = _at(self.variables, path), self._axis(path, own)
         leaf: jax.Array = tree[own]
         new = np.zeros(leaf.shape[:axis] + leaf.shape[axis + 1 :]) if array is None else array
-        tree[own] = _put(leaf, place, jnp.asarray(new, leaf.dtype), axis)
+        where = leaf.sharding
+        tree[own] = jax.device_put(_put(leaf, place, jnp.asarray(new, leaf.dtype), axis), where)
 
 
 @partial(jax.jit, static_argnums=3, donate_argnums=0)
@@ -220,13 +221,13 @@ def _put(leaf: jax.Array, place: int, new: jax.Array, axis: int) -> jax.Array:
     return changed
 
 
-def _wrapped(module: Module, state: Tree, specs: Tree, dtype: str) -> Tree:
+def _wrapped(module: Module, state: Tree, specs: Tree, model: LanguageModel) -> Tree:
     """Returns the parameters of a model with empty places around its projections."""
     if isinstance(module, MultiLoRA):
-        own = {name: jnp.zeros(specs[name].shape, dtype) for name in module.own_parameters()}
+        own = {name: _empty(specs[name], model) for name in module.own_parameters()}
         return {**own, "inner": state}
     return {
-        name: _wrapped(module.children[name], value, specs[name], dtype)
+        name: _wrapped(module.children[name], value, specs[name], model)
         if name in module.children
         else value
         for name, value in state.items()
@@ -240,6 +241,11 @@ def _trained(config: Trainer.Config, module: Layer) -> set[str]:
     steps = config.learner.total_steps or config.max_step
     learner: Learner = config.learner.clone(total_steps=steps).instantiate(specs=params)
     return {path.replace("/", ".") for path in flatten_paths(learner.trained(params))}
+
+
+def _empty(spec: ParameterSpec, model: LanguageModel) -> jax.Array:
+    where = None if model.placement is None else model.placement.sharding(*spec.axes)
+    return jnp.zeros(spec.shape, model.dtype, device=where)
 
 
 def _within(module: Module, kind: type[Module], path: str = "") -> Iterator[tuple[str, Any]]:

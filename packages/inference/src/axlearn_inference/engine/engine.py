@@ -27,7 +27,7 @@ from axlearn_inference.engine.batch import (
 from axlearn_inference.engine.buckets import Buckets, Shape
 from axlearn_inference.engine.handover import Contents, Handover
 from axlearn_inference.engine.pages import PagePool
-from axlearn_inference.engine.paging import bytes_per_page, paged
+from axlearn_inference.engine.paging import bytes_per_page, empty_cache, paged
 from axlearn_inference.engine.programs import MOST_TOKENS, Programs, StepInputs, unused_inputs
 from axlearn_inference.engine.scheduler import Scheduler, Work
 from axlearn_inference.engine.sequence import Sequence
@@ -94,20 +94,15 @@ class Engine(Configurable):
         cfg = self.config
         _check(cfg)
         model.check_decoder_only("the engine")
-        if model.placement is not None and model.placement.mesh.size > 1:
-            raise UserError(
-                f"{model.name} lies on {model.placement.mesh.size} devices, and an engine computes "
-                'on one; load the model with the override mesh_shape={"data": 1}'
-            )
         use_compile_cache(cfg.compile_cache)
         self.model = model if adapters is None else adapters.model
         self.adapters = adapters
         self._clock = clock
         pages = _num_pages(cfg, self.model)
         module, axes = paged(self.model, cfg.page_size, pages)
-        self._cache = module.init_cache(cfg.slots, cfg.max_length, model.dtype)
-        self._programs = Programs(module, axes.rows, model.vocab_size, model.placement)
-        self._contents = Contents(axes)
+        self._cache = empty_cache(module, model, cfg.slots, cfg.max_length)
+        self._programs = Programs(module, axes.rows, model, self._cache)
+        self._contents = Contents(axes, self._cache)
         self._scheduler = Scheduler(
             PagePool(pages, cfg.page_size),
             slots=cfg.slots,
@@ -434,7 +429,7 @@ def _num_pages(cfg: Engine.Config, model: LanguageModel) -> int:
         return cfg.num_pages
     useful = cfg.slots * -(-cfg.max_length // cfg.page_size)
     limits = jax.local_devices()[0].memory_stats()
-    size = bytes_per_page(model, cfg.page_size)
+    size = 0 if limits is None else bytes_per_page(model, cfg.page_size)
     if limits is None or not size:
         return useful
     room = int(cfg.memory * (limits["bytes_limit"] - limits["bytes_in_use"])) // size

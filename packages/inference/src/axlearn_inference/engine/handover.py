@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from axlearn_core.errors import UserError
 from axlearn_core.module.context import Tree
 from axlearn_inference.caches.rows import put_rows, take_rows
-from axlearn_inference.engine.paging import CacheAxes
+from axlearn_inference.engine.paging import CacheAxes, shardings
 from axlearn_inference.request import Matcher, Request
 
 _NOWHERE = np.iinfo(np.int32).max  # a page that no pool has
@@ -23,7 +23,7 @@ _NOWHERE = np.iinfo(np.int32).max  # a page that no pool has
 class Handover(NamedTuple):
     """A text under way: one engine reads prompts, another one goes on (arXiv:2401.09670).
 
-    Its arrays are on the device of the engine that gave it; `jax.device_get` makes host arrays of
+    Its arrays are on the devices of the engine that gave it; `jax.device_get` makes host arrays of
     them, which an engine takes as well.
     """
 
@@ -41,9 +41,10 @@ class Contents:
     Numbers of pages are filled up to powers of two, so that few programs are compiled.
     """
 
-    def __init__(self, axes: CacheAxes):
-        self._take = jax.jit(partial(_take, axes))
-        self._put = jax.jit(partial(_put, axes), donate_argnums=0)
+    def __init__(self, axes: CacheAxes, cache: Tree):
+        self._places = shardings(cache)  # those of its rows and its pages too
+        self._take = jax.jit(partial(_take, axes), out_shardings=self._places)
+        self._put = jax.jit(partial(_put, axes), donate_argnums=0, out_shardings=self._places)
 
     def take(self, cache: Tree, slot: int, pages: Sequence[int]) -> Tree:
         """Returns a row of what the cache keeps by rows, and pages of what it keeps by pages."""
@@ -63,7 +64,8 @@ class Contents:
                 "both engines need the same model, cache and page_size; this one expects "
                 f"{_shapes(expected)}, and got {_shapes(contents)}"
             )
-        changed: Tree = self._put(cache, row, filled, contents)
+        here = jax.device_put(contents, self._places)
+        changed: Tree = self._put(cache, row, filled, here)
         return changed
 
 

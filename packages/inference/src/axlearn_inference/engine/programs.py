@@ -24,7 +24,8 @@ from axlearn_core.parallel import Placement, placing
 from axlearn_inference.caches import PAGE_TABLE
 from axlearn_inference.caches.rows import RowAxes, RowAxis, put_rows, take_rows
 from axlearn_inference.engine.buckets import Shape
-from axlearn_inference.model import Generating
+from axlearn_inference.engine.paging import shardings
+from axlearn_inference.model import Generating, LanguageModel
 from axlearn_inference.request import Sampling
 from axlearn_inference.sampling import Drawn, Rules, draw, rules
 
@@ -161,17 +162,27 @@ class Programs:
     Args:
         module: the model, on a paged cache.
         axes: of the rows of its cache; see `axes_of`.
-        vocab_size: of scores.
-        placement: of the model.
+        model: of whose parameters and placement.
+        cache: one like those that come in. On a mesh each array stays split as it is.
     """
 
-    def __init__(
-        self, module: Generating, axes: RowAxes, vocab_size: int, placement: Placement | None
-    ):
-        self._vocab_size = vocab_size
-        self._step = jax.jit(partial(step, module, axes, placement), donate_argnums=1)
+    def __init__(self, module: Generating, axes: RowAxes, model: LanguageModel, cache: Tree):
+        self._vocab_size = model.vocab_size
+        place = model.placement
+        self._everywhere = None if place is None else place.sharding()
+        self._step = jax.jit(
+            partial(step, module, axes, place),
+            donate_argnums=1,
+            out_shardings=None if place is None else (self._everywhere, shardings(cache)),
+        )
         self._draw = jax.jit(_draw)
-        self._decode = jax.jit(partial(decode, module, axes, placement), donate_argnums=1)
+        self._decode = jax.jit(
+            partial(decode, module, axes, place),
+            donate_argnums=1,
+            out_shardings=None
+            if place is None
+            else (self._everywhere, self._everywhere, shardings(cache)),
+        )
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._rules: dict[tuple[Sampling, ...], Rules] = {}
 
@@ -286,7 +297,7 @@ class Programs:
                 _shaped(np.int32, rows, -(-size // 32)) if masked else None,
             )
             lowered = self._draw.lower(
-                _shaped(np.float32, rows, size),
+                jax.ShapeDtypeStruct((rows, size), np.float32, sharding=self._everywhere),
                 rules([Sampling()] * rows, size),
                 _shaped(np.int32, rows),
                 options,
