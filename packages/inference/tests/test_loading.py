@@ -164,8 +164,15 @@ def test_overrides_split_the_parameters_over_devices(runs):
     assert complete(model, [request])[0].text == complete(load(runs / "plain"), [request])[0].text
 
 
-def test_a_mesh_that_is_not_here_becomes_one_device(runs):
-    assert load(runs / "plain", overrides=['mesh_shape={"model": 13}']).placement is None
+def test_a_run_s_mesh_that_is_not_here_becomes_one_device(runs, monkeypatch):
+    one = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: one)
+    assert load(runs / "plain").placement is None
+
+
+def test_a_mesh_that_is_asked_for_and_not_here_is_refused(runs):
+    with pytest.raises(ConfigError, match="needs 13 devices"):
+        load(runs / "plain", overrides=['mesh_shape={"model": 13}'])
 
 
 def test_without_the_input_s_data_ids_are_usable(runs, monkeypatch, caplog):

@@ -100,9 +100,9 @@ def test_texts_on_a_mesh_are_those_on_one_device(engines, expected, finish_all):
         texts = finish_all(engine)
         assert [texts[handle] for handle in handles] == expected
     assert jax.tree.map(lambda leaf: leaf.sharding, engine._cache) == places
-    key = engine._cache["stack"]["key"].array
-    assert key.shape == (2, 8, 2, 4, 4)  # [layers, pages, heads, slots, dim]
-    assert key.sharding.shard_shape(key.shape) == (2, 8, 1, 4, 4)
+    key = engine._cache["stack"]["layer1"]["key"].array
+    assert key.shape == (8, 2, 4, 4)  # [pages, heads, slots, dim]
+    assert key.sharding.shard_shape(key.shape) == (8, 1, 4, 4)
 
 
 def test_requests_move_to_an_engine_on_other_devices(engines, expected, finish_all):
@@ -110,8 +110,8 @@ def test_requests_move_to_an_engine_on_other_devices(engines, expected, finish_a
     handles = [prefill.submit(request) for request in ASKED]
     firsts = {handle: token.id for handle, token in prefill.step()}
     moved = [prefill.export(handle) for handle in handles]
-    key = moved[0].contents["stack"]["key"].array
-    assert key.sharding.shard_shape(key.shape)[2] == 1
+    key = moved[0].contents["stack"]["layer1"]["key"].array
+    assert key.sharding.shard_shape(key.shape)[1] == 1
     adopted = [decode.adopt(each) for each in moved]
     texts = finish_all(decode)
     pairs = zip(handles, adopted, strict=True)
