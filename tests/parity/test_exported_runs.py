@@ -65,6 +65,14 @@ def test_adapters_are_merged(tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+def test_a_scale_of_embeddings_that_the_family_has_not_goes_into_the_table(tmp_path):
+    cfg = base()
+    cfg.model.embedding.scale, cfg.model.head = 4.0, None  # as text.quickstart, whose head is tied
+    ours, theirs, model = exported(cfg, tmp_path)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)  # float32 sums in another order
+    assert not model.config.tie_word_embeddings
+
+
 def test_the_mean_of_weights_is_exported_and_not_the_weights(tmp_path):
     cfg = base()
     cfg.learner = AverageWeights.default_config().set(learner=cfg.learner, decay=0.9)

@@ -25,6 +25,7 @@ from axlearn_huggingface.checkpoint_arrays import evaluation_parameters
 from axlearn_huggingface.configs import recognise
 from axlearn_huggingface.families import FAMILIES
 from axlearn_huggingface.folder import INDEX, SINGLE, TEXTS
+from axlearn_huggingface.scaled_embedding import scale_of, with_scaled_table
 from axlearn_huggingface.weights import LazyTensors, export_weights
 from axlearn_layers.adapter import Adapter
 
@@ -67,13 +68,18 @@ def published(
     """
     registry = get_registry()
     trainer = saved_config(checkpoint, registry)
-    model = without_adapters(trainer.model)
-    found = recognise(FAMILIES, model, family)
-    built: Model = model.clone().instantiate(name="model")
-    tensors = export_weights(
-        found.family.weights, built, evaluation_parameters(checkpoint, trainer)
-    )
+    model, parameters = without_adapters(trainer.model), evaluation_parameters(checkpoint, trainer)
     notes = []
+    try:
+        found = recognise(FAMILIES, model, family)
+    except UserError:
+        if (scale := scale_of(model)) is None:
+            raise
+        model, parameters = with_scaled_table(model, parameters)
+        found = recognise(FAMILIES, model, family)
+        notes.append(f"the table of embeddings has their scale, {scale:.4g}, in it")
+    built: Model = model.clone().instantiate(name="model")
+    tensors = export_weights(found.family.weights, built, parameters)
     if found.others:
         notes.append(f"it is {', '.join(found.others)} as well: --family")
     tokenizer, why = _tokenizer(trainer)

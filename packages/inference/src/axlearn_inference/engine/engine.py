@@ -62,12 +62,12 @@ class Engine(Configurable):
     """Generates texts of many requests side by side, each as if it were alone.
 
     One thread may use it; `AsyncEngine` is for others. `step` computes one iteration: the next
-    token of each running request, and a chunk of prompts. See `Scheduler` for who goes first.
+    tokens of each running request, and a chunk of prompts. See `Scheduler` for who goes first.
 
     Args:
         model: on caches of any kind; contiguous ones are replaced by paged ones.
         adapters: LoRA adapters that requests may name, if any.
-        clock: seconds, for deadlines.
+        clock: seconds, for deadlines and `max_delay`.
     """
 
     class Config(Configurable.Config):
