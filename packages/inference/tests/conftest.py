@@ -1,6 +1,7 @@
 """A tiny Llama with random weights, and letters for its ids."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,6 +34,21 @@ def model():
     # Sharper than a new model's, so that no two scores are close.
     variables["head"]["weight"] *= 4
     return LanguageModel("tiny", module, variables, Letters(), "float32", vocab)
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Parameters of a module that are all far from zero, so that positions and ids decide alike."""
+
+    def drawn(module):
+        rng = np.random.default_rng(0)
+
+        def draw(leaf):
+            return jnp.asarray(rng.normal(scale=0.5, size=leaf.shape), leaf.dtype)
+
+        return jax.tree.map(draw, jax.eval_shape(module.initialize, jax.random.key(0)))
+
+    return drawn
 
 
 @pytest.fixture(scope="session")

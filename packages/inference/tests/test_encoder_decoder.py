@@ -1,7 +1,6 @@
 """An encoder-decoder through `generate`, against one forward pass over prompts and texts."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,16 +18,10 @@ GREEDY = Sampling(temperature=0)
 
 
 @pytest.fixture(scope="module")
-def t5_model():
+def t5_model(drawn):
     cfg = t5(vocab_size=VOCAB, dim=16, num_layers=1, num_heads=4, head_dim=4, hidden_dim=24)
     module = cfg.set(start_id=START).instantiate(name="model")
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        return jnp.asarray(rng.normal(scale=0.5, size=leaf.shape), leaf.dtype)
-
-    variables = jax.tree.map(draw, jax.eval_shape(module.initialize, jax.random.key(0)))
-    return LanguageModel("t5", module, variables, None, "float32", VOCAB)
+    return LanguageModel("t5", module, drawn(module), None, "float32", VOCAB)
 
 
 @pytest.fixture(scope="module")

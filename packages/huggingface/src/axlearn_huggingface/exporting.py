@@ -25,7 +25,7 @@ from axlearn_huggingface.checkpoint_arrays import evaluation_parameters
 from axlearn_huggingface.configs import recognise
 from axlearn_huggingface.families import FAMILIES
 from axlearn_huggingface.folder import INDEX, SINGLE, TEXTS
-from axlearn_huggingface.scaled_embedding import scale_of, with_scaled_table
+from axlearn_huggingface.scaled_embedding import scale_of, with_scaled_table, without_scale
 from axlearn_huggingface.weights import LazyTensors, export_weights
 from axlearn_layers.adapter import Adapter
 
@@ -68,15 +68,19 @@ def published(
     """
     registry = get_registry()
     trainer = saved_config(checkpoint, registry)
-    model, parameters = without_adapters(trainer.model), evaluation_parameters(checkpoint, trainer)
-    notes = []
+    model = without_adapters(trainer.model)
+    scale = None
     try:
         found = recognise(FAMILIES, model, family)
     except UserError:
         if (scale := scale_of(model)) is None:
             raise
-        model, parameters = with_scaled_table(model, parameters)
+        model = without_scale(model)
         found = recognise(FAMILIES, model, family)
+    parameters = evaluation_parameters(checkpoint, trainer)
+    notes = []
+    if scale is not None:
+        parameters = with_scaled_table(parameters, scale)
         notes.append(f"the table of embeddings has their scale, {scale:.4g}, in it")
     built: Model = model.clone().instantiate(name="model")
     tensors = export_weights(found.family.weights, built, parameters)

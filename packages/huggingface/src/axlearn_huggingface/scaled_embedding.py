@@ -26,18 +26,20 @@ def scale_of(model: Model.Config) -> float | None:
     return model.embedding.scale if isinstance(model, CausalLM.Config) else None
 
 
-def with_scaled_table(model: Model.Config, parameters: Tree) -> tuple[Model.Config, Tree]:
-    """Returns the same function without a scale: it goes into the table.
+def without_scale(model: Model.Config) -> Model.Config:
+    """Returns the same model without a scale; a tied head, which has none, becomes one of its own.
 
-    A head that is the table, which has no scale, becomes one of its own.
+    It is the same function of the parameters `with_scaled_table`.
     """
-    scale = scale_of(model)
-    assert isinstance(model, CausalLM.Config) and scale is not None
-    table = parameters["embedding"]["weight"]
-    changed = {**parameters, "embedding": {"weight": ScaledTable(table, scale)}}
+    assert isinstance(model, CausalLM.Config)
     plain = model.clone()
     plain.embedding.scale = None
-    if plain.head is None:
-        plain.head = Embedding.default_config()
-        changed["head"] = {"weight": table}
-    return plain, changed
+    plain.head = plain.head or Embedding.default_config()
+    return plain
+
+
+def with_scaled_table(parameters: Tree, scale: float) -> Tree:
+    """Returns the parameters with the scale in the table, and the table as a head if it was one."""
+    table = parameters["embedding"]["weight"]
+    scaled = {"embedding": {"weight": ScaledTable(table, scale)}}
+    return {"head": {"weight": table}, **parameters, **scaled}

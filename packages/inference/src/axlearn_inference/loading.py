@@ -27,7 +27,7 @@ from axlearn_core.training.saved_run import saved_config
 from axlearn_core.training.state import Tree, merge_trees, split_trainable
 from axlearn_core.training.step import cast_floats
 from axlearn_core.training.tokenizer import Tokenizer
-from axlearn_core.training.trainer import Trainer
+from axlearn_core.training.trainer import Trainer, learner_of
 from axlearn_inference.model import EncoderDecoding, Generating, LanguageModel
 from axlearn_inference.unrolling import unrolled
 
@@ -159,11 +159,7 @@ def _variables(
         specs,
     )
     params, module_state = split_trainable(structs, specs)
-    total_steps = config.learner.total_steps or config.max_step
-    learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
-        specs=split_trainable(specs, specs)[0]
-    )
-    evaluation = _Evaluation(learner, params, placement)
+    evaluation = _Evaluation(learner_of(config, specs), params, placement)
 
     def cast(tree: Tree) -> Tree:
         return cast_floats(tree, specs, dtype)

@@ -19,6 +19,7 @@ from axlearn_core.module.parameters import (
     ParameterSpecs,
     flatten_paths,
     map_specs,
+    nest_paths,
     parameter_count,
 )
 from axlearn_core.module.transforms import (
@@ -50,6 +51,7 @@ __all__ = [
     "fold_in_name",
     "functional",
     "map_specs",
+    "nest_paths",
     "no_context",
     "ones",
     "parameter_count",

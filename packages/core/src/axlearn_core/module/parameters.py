@@ -84,6 +84,18 @@ def flatten_paths(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nest_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Nests what has paths; the inverse of `flatten_paths`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *above, name = path.split("/")
+        node = tree
+        for each in above:
+            node = node.setdefault(each, {})
+        node[name] = value
+    return tree
+
+
 def parameter_count(specs: Mapping[str, Any]) -> int:
     """Counts the numbers in all parameters."""
     return sum(_size(spec.shape) for spec in flatten_paths(specs).values())

@@ -20,6 +20,7 @@ from axlearn_core.config import REQUIRED, ConfigError, Configurable, config_hash
 from axlearn_core.config.text import flat
 from axlearn_core.guards.guards import Guards, Watch
 from axlearn_core.guards.numbers import Rewind, attempt_from
+from axlearn_core.module import ParameterSpecs
 from axlearn_core.observe.clock import Clock
 from axlearn_core.observe.metrics import MetricsQueue
 from axlearn_core.observe.outlets import Outlets
@@ -58,6 +59,15 @@ from axlearn_core.training.state import split_trainable
 from axlearn_core.training.step import TrainStep
 from axlearn_core.training.stopping import StopRequest, stopping_on_signals
 from axlearn_core.training.summary import closing_lines, goodput_line, summary_lines
+
+
+def learner_of(config: Trainer.Config, specs: ParameterSpecs) -> Learner:
+    """Returns the learner of a run whose model has these parameters."""
+    total_steps = config.learner.total_steps or config.max_step
+    learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
+        specs=split_trainable(specs, specs)[0]
+    )
+    return learner
 
 
 class _Session(NamedTuple):
@@ -120,10 +130,7 @@ class Trainer(Configurable):
         ]
         self.profiler: Profiler = config.profile.instantiate()
         specs = self.model.parameter_specs()
-        total_steps = config.learner.total_steps or config.max_step
-        self.learner: Learner = config.learner.clone(total_steps=total_steps).instantiate(
-            specs=split_trainable(specs, specs)[0]
-        )
+        self.learner: Learner = learner_of(config, specs)
 
     def program(self, placement: Placement) -> Program:
         """Returns what compiles this run's steps for a mesh."""

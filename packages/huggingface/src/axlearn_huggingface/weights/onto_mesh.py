@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from axlearn_core.module import Layer, flatten_paths
+from axlearn_core.module import Layer, flatten_paths, nest_paths
 from axlearn_core.module.context import Tree
 from axlearn_core.parallel import Placement, parameter_shardings
 from axlearn_huggingface.weights.axes import Array
 from axlearn_huggingface.weights.mapping import WeightMapping
-from axlearn_huggingface.weights.transfer import imported, nested
+from axlearn_huggingface.weights.transfer import imported
 
 
 def import_onto_mesh(
@@ -46,7 +46,7 @@ def import_onto_mesh(
             sharding.mesh, jax.sharding.PartitionSpec(*sharding.spec[len(parameter.indices) :])
         )
         arrays[path] = _put(arrays[path], jax.device_put(array, inside), parameter.indices)
-    return nested(arrays)
+    return nest_paths(arrays)
 
 
 def _empty(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:

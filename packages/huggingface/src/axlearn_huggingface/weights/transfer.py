@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from axlearn_core.module import Layer, flatten_paths
+from axlearn_core.module import Layer, flatten_paths, nest_paths
 from axlearn_core.module.context import Tree
 from axlearn_huggingface.weights.axes import Array
 from axlearn_huggingface.weights.errors import WeightsError
@@ -37,7 +37,7 @@ def import_weights(mapping: WeightMapping, model: Layer, tensors: Mapping[str, A
     }
     for parameter, array in imported(mapping, model, tensors):
         parameter.of(arrays[parameter.path])[...] = array
-    return nested(arrays)
+    return nest_paths(arrays)
 
 
 def imported(
@@ -56,18 +56,6 @@ def imported(
         arrays = [np.empty(spec.shape, jnp.dtype(spec.dtype)) for spec in specs]
         _read(step, arrays, tensors)
         yield from zip(step.parameters, arrays, strict=True)
-
-
-def nested(arrays: Mapping[str, Any]) -> Tree:
-    """Returns the tree of arrays that are given by path."""
-    tree: Tree = {}
-    for path, array in arrays.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = array
-    return tree
 
 
 def export_weights(mapping: WeightMapping, model: Layer, state: Tree) -> LazyTensors:

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from axlearn_core.checkpoint import choose, parameters_of, read_array, read_manifest
 from axlearn_core.config import ConfigError, replace
 from axlearn_core.errors import UserError
-from axlearn_core.module import Layer, Module, ParameterSpec, flatten_paths
+from axlearn_core.module import Layer, Module, ParameterSpec, flatten_paths, nest_paths
 from axlearn_core.module.context import Tree
 from axlearn_core.plugins import get_registry
-from axlearn_core.training.learner import Learner
 from axlearn_core.training.saved_run import saved_config
 from axlearn_core.training.state import split_trainable
-from axlearn_core.training.trainer import Trainer
+from axlearn_core.training.trainer import Trainer, learner_of
 from axlearn_inference.model import Generating, LanguageModel
 from axlearn_inference.unrolling import unrolled, unrolled_config, unrolled_state
 from axlearn_layers import LoRA, MultiLoRA, Projection
@@ -163,7 +162,8 @@ class Adapters:
     ) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
         """Returns A and B of each projection that is changed, as they go into a place."""
         changes = {}
-        state = unrolled_state(module, _nested(arrays))
+        paths = {path.replace(".", "/"): array for path, array in arrays.items()}
+        state = unrolled_state(module, nest_paths(paths))
         module = unrolled_config(module.config).instantiate(name=module.name)
         for path, lora in _within(module, Adapter):
             if type(lora) is not LoRA:
@@ -238,9 +238,8 @@ def _trained(config: Trainer.Config, module: Layer) -> set[str]:
     """Returns the paths of what a run's learner changes."""
     specs = module.parameter_specs()
     params, _ = split_trainable(specs, specs)
-    steps = config.learner.total_steps or config.max_step
-    learner: Learner = config.learner.clone(total_steps=steps).instantiate(specs=params)
-    return {path.replace("/", ".") for path in flatten_paths(learner.trained(params))}
+    trained = learner_of(config, specs).trained(params)
+    return {path.replace("/", ".") for path in flatten_paths(trained)}
 
 
 def _empty(spec: ParameterSpec, model: LanguageModel) -> jax.Array:
@@ -256,18 +255,6 @@ def _within(module: Module, kind: type[Module], path: str = "") -> Iterator[tupl
             yield here, child
         else:
             yield from _within(child, kind, here)
-
-
-def _nested(arrays: Mapping[str, Any]) -> Tree:
-    """Returns a tree of arrays that have paths."""
-    tree: Tree = {}
-    for path, array in arrays.items():
-        *above, name = path.split(".")
-        node = tree
-        for each in above:
-            node = node.setdefault(each, {})
-        node[name] = array
-    return tree
 
 
 def _at(tree: Tree, path: str) -> Tree:

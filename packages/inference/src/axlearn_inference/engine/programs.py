@@ -117,16 +117,14 @@ def step(
 
 
 def decode(
-    module: Generating,
-    axes: RowAxes,
-    placement: Placement | None,
+    step: Callable[[Tree, Tree, StepInputs], tuple[jax.Array, Tree]],
     variables: Tree,
     cache: Tree,
     inputs: StepInputs,
     rules: Rules,
     goal: Goal,
 ) -> tuple[jax.Array, jax.Array, Tree]:
-    """Decodes by `step` and `draw`, from inputs of one id per row, until a goal is reached.
+    """Decodes by a model's `step` and `draw`, from inputs of one id per row, to a goal.
 
     Returns:
         Tokens, [MOST_TOKENS, rows] int32; how many there are of each row: the rest means nothing,
@@ -143,7 +141,7 @@ def decode(
     def body(carry: Any) -> Any:
         cache, ids, tokens, ended, made = carry
         now = inputs._replace(ids=ids, starts=inputs.starts + made * inputs.lengths)
-        logits, cache = step(module, axes, placement, variables, cache, now)
+        logits, cache = step(variables, cache, now)
         token = draw(logits, rules, goal.index + made).token
         made += 1
         ended |= (token[:, None] == goal.end_ids).any(axis=-1) | (made >= goal.left)
@@ -170,14 +168,15 @@ class Programs:
         self._vocab_size = model.vocab_size
         place = model.placement
         self._everywhere = None if place is None else place.sharding()
+        of_model = partial(step, module, axes, place)
         self._step = jax.jit(
-            partial(step, module, axes, place),
+            of_model,
             donate_argnums=1,
             out_shardings=None if place is None else (self._everywhere, shardings(cache)),
         )
         self._draw = jax.jit(_draw)
         self._decode = jax.jit(
-            partial(decode, module, axes, place),
+            partial(decode, of_model),
             donate_argnums=1,
             out_shardings=None
             if place is None

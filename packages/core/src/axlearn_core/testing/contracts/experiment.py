@@ -12,7 +12,7 @@ from axlearn_core.module import ParameterSpec, map_specs
 from axlearn_core.plugins import Registered, get_registry
 from axlearn_core.testing.contracts.component import DistributionContract
 from axlearn_core.training.state import initial_state, split_trainable
-from axlearn_core.training.trainer import Trainer
+from axlearn_core.training.trainer import Trainer, learner_of
 
 
 class ExperimentContract(DistributionContract):
@@ -43,7 +43,6 @@ class ExperimentContract(DistributionContract):
         model = cfg.model.instantiate(name="model")
         specs = model.parameter_specs()
         trainable, _ = split_trainable(specs, specs)
-        length = cfg.learner.total_steps or cfg.max_step
-        learner = cfg.learner.clone(total_steps=length).instantiate(specs=trainable)
+        learner = learner_of(cfg, specs)
         state = jax.eval_shape(partial(initial_state, model, learner, 0))
         assert state.params == map_specs(ParameterSpec.struct, trainable)
